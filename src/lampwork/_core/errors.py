@@ -2,7 +2,7 @@
 
 LampworkError
 ├── InputError (ValueError)      an argument that cannot be meant: wrong range, wrong combination
-├── NameNotFound (LookupError)   a name or glob that matches nothing; lists the nearest names
+├── NameNotFound (KeyError)       a name or glob that matches nothing; lists the nearest names
 └── RecordError (OSError)        a run folder that cannot be written, read or found
 
 Every message tells cause, values and cure, in that order.
@@ -19,8 +19,12 @@ class InputError(LampworkError, ValueError):
     """An argument that cannot be meant as it stands."""
 
 
-class NameNotFound(LampworkError, LookupError):
+class NameNotFound(LampworkError, KeyError):
     """A name or glob that matches nothing in the model."""
+
+    def __str__(self) -> str:
+        # KeyError would print the repr of its message, quotes and escapes included.
+        return str(self.args[0])
 
 
 class RecordError(LampworkError, OSError):

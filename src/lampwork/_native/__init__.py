@@ -1,0 +1,1 @@
+"""Kernels on raw memory behind one Python contract; here in pure torch."""

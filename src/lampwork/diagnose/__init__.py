@@ -1,0 +1,1 @@
+"""Rules over a record: what is wrong, where, the evidence, what to do. No torch."""

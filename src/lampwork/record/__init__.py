@@ -1,0 +1,1 @@
+"""What a run leaves on disk: one SQLite file per rank, readable while it is written. No torch."""

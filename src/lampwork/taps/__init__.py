@@ -1,0 +1,1 @@
+"""Reading values off a running model."""

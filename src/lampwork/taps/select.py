@@ -1,0 +1,52 @@
+"""Which modules to tap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import nn
+
+from lampwork._core import names
+from lampwork._core.errors import InputError
+
+
+def by_glob(model: nn.Module, globs: Iterable[str]) -> dict[str, nn.Module]:
+    """The modules that the globs name, by dotted name in registration order.
+
+    The model itself has the empty name. A module registered under several names counts once,
+    under the first (as in `torch.nn.Module.named_modules`).
+
+    Raises:
+        NameNotFound: a glob that matches no module.
+        InputError: the model was compiled before.
+    """
+    refuse_compiled(model)
+    modules = dict(model.named_modules())
+    return {name: modules[name] for name in names.select(list(modules), globs, what="module")}
+
+
+def with_values(model: nn.Module) -> dict[str, nn.Module]:
+    """The modules worth watching: the model, leaves, and modules with parameters of their own.
+
+    A container's output is that of its last child, so containers are left out.
+    """
+    refuse_compiled(model)
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if name == "" or not any(module.children()) or any(module.parameters(recurse=False))
+    }
+
+
+def refuse_compiled(model: nn.Module) -> None:
+    """Raise for a compiled model: torch ignores hooks that come after the compilation, silently.
+
+    Raises:
+        InputError: always says which module, and the cure.
+    """
+    for name, module in model.named_modules():
+        if getattr(module, "_compiled_call_impl", None) is not None or hasattr(module, "_orig_mod"):
+            raise InputError(
+                f"{name or type(module).__name__!r} is already compiled, and torch ignores hooks "
+                "added after that: open the block on the plain model first, then torch.compile it"
+            )

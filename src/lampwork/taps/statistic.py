@@ -1,0 +1,55 @@
+"""From a tensor to its summary row: what can be measured, and which channels are silent."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lampwork._native.stats import summary_row
+
+_CHANNELS_FIRST_3D = (nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d, nn.MaxPool1d, nn.AvgPool1d)
+
+
+def measure(tensor: Tensor) -> Tensor | None:
+    """The summary row of a tensor, float64 of shape `(WIDTH,)` on its device.
+
+    Of a sparse tensor the stored values are measured, of a sharded one the local shard, of a
+    complex one real and imaginary parts. None for what holds no numbers to read: meta,
+    quantised and nested tensors.
+    """
+    local = _readable(tensor.detach())
+    return None if local is None else summary_row(local)
+
+
+def _readable(tensor: Tensor) -> Tensor | None:
+    tensor = getattr(tensor, "to_local", lambda: tensor)()  # a DTensor's own shard
+    if tensor.is_meta or tensor.is_quantized or tensor.is_nested:
+        return None
+    if tensor.layout == torch.sparse_coo:
+        tensor = tensor.coalesce().values()
+    elif tensor.layout != torch.strided:
+        return None
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+
+
+def channel_dim(tensor: Tensor, *, channels_first: bool) -> int | None:
+    """Which dimension of a module's output holds its units; None where there is no batch.
+
+    Images and volumes have them in dimension 1, vectors and token sequences in the last one;
+    `channels_first` says that 3-D tensors are of shape (N, C, L).
+    """
+    if tensor.dim() < 2:
+        return None
+    return 1 if tensor.dim() > 3 or (tensor.dim() == 3 and channels_first) else tensor.dim() - 1
+
+
+def has_1d_convolutions(model: nn.Module) -> bool:
+    """Whether 3-D tensors in this model are likely of shape (N, C, L)."""
+    return any(isinstance(module, _CHANNELS_FIRST_3D) for module in model.modules())
+
+
+@torch.no_grad()
+def alive(tensor: Tensor, dim: int) -> Tensor:
+    """Which channels have a non-zero element anywhere, bool of shape (channels,)."""
+    others = [d for d in range(tensor.dim()) if d != dim]
+    return (tensor.detach() != 0).any(dim=others) if others else tensor.detach() != 0

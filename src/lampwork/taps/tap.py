@@ -1,0 +1,137 @@
+"""Hooks: the only file that registers any.
+
+Modules are read by forward hooks, gradients by `Tensor.register_hook` on the tensors that go in
+and out. `register_full_backward_hook` is never used: it wraps outputs in a view, which fails on
+in-place consumers (`ReLU(inplace=True)`), ignores keyword and dict values, and breaks graphs
+under torch.compile.
+
+A gradient read off a tensor is the whole gradient of that tensor, all its consumers included:
+what `torch.autograd.grad(loss, tensor)` returns.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+from torch.utils.hooks import RemovableHandle
+
+Inputs = tuple[tuple[Any, ...], dict[str, Any]]
+Step = Callable[[Optimizer], None]
+
+
+@dataclass(slots=True)
+class Visit:
+    """One call of one module.
+
+    Attributes:
+        name: dotted name of the module.
+        module: the module.
+        call: 1 for its first call since `Taps.restart`; 0 for a recomputation.
+        recomputed: activation checkpointing is running the forward again during backward.
+        memo: whatever `before` left for `after`.
+    """
+
+    name: str
+    module: nn.Module
+    call: int
+    recomputed: bool
+    memo: Any = None
+
+
+class Taps:
+    """Forward hooks on modules, with calls numbered.
+
+    Args:
+        modules: what to tap, by name.
+        before: gets the visit, positional and keyword inputs before the forward.
+        after: gets the visit and the output after it. It is not called when the forward raises.
+    """
+
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        *,
+        before: Callable[[Visit, Inputs], None] | None = None,
+        after: Callable[[Visit, Any], None] | None = None,
+    ) -> None:
+        self._before, self._after = before, after
+        self._calls: Counter[str] = Counter()
+        self._open: list[Visit] = []
+        self._handles: list[RemovableHandle] = []
+        for name, module in modules.items():
+            pre = partial(self._enter, name)
+            self._handles += [
+                module.register_forward_pre_hook(pre, with_kwargs=True),
+                module.register_forward_hook(self._leave),
+            ]
+
+    def restart(self) -> None:
+        """Number the calls from 1 again: a new forward pass of the whole model begins."""
+        self._calls.clear()
+        self._open.clear()
+
+    def remove(self) -> None:
+        """Take the hooks off; does nothing the second time."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._open.clear()
+
+    def _enter(self, name: str, module: nn.Module, args: Any, kwargs: Any) -> None:
+        recomputed = in_backward()
+        if not recomputed:
+            self._calls[name] += 1
+        visit = Visit(name, module, 0 if recomputed else self._calls[name], recomputed)
+        self._open.append(visit)
+        if self._before is not None:
+            self._before(visit, (args, kwargs))
+
+    def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
+        # Visits above ours belong to forwards that raised and were caught inside this one.
+        while self._open:
+            visit = self._open.pop()
+            if visit.module is module:
+                if self._after is not None:
+                    self._after(visit, output)
+                return
+
+
+def in_backward() -> bool:
+    """Whether autograd is running a backward pass on this thread.
+
+    A forward in it is a recomputation by `torch.utils.checkpoint`, of either kind.
+    """
+    return torch._C._current_graph_task_id() != -1
+
+
+def on_gradient(tensor: Tensor, seen: Callable[[Tensor], None]) -> RemovableHandle:
+    """Call `seen` with the gradient of a tensor that requires grad; the gradient stays as it is."""
+
+    def hook(gradient: Tensor) -> None:
+        seen(gradient)
+
+    return tensor.register_hook(hook)
+
+
+def on_optimizer_step(before: Step, after: Step) -> list[RemovableHandle]:
+    """Call `before` and `after` around each step of each optimizer of the process."""
+    return [
+        register_optimizer_step_pre_hook(lambda optimizer, args, kwargs: before(optimizer)),
+        register_optimizer_step_post_hook(lambda optimizer, args, kwargs: after(optimizer)),
+    ]
+
+
+def on_any_forward(before: Callable[[nn.Module], None]) -> RemovableHandle:
+    """Call `before` with every module of the process that is about to run its forward."""
+    return nn.modules.module.register_module_forward_pre_hook(lambda module, args: before(module))

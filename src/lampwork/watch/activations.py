@@ -1,0 +1,166 @@
+"""Outputs of modules and their gradients during a recorded step.
+
+A forward pass counts when autograd follows it and its output got a gradient: a validation pass
+between two steps does not. Rows stay on the device until the step ends, so nothing synchronises.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lampwork.taps.statistic import alive, channel_dim, has_1d_convolutions, measure
+from lampwork.taps.structure import tensors
+from lampwork.taps.tap import Inputs, Taps, Visit, on_gradient
+from lampwork.watch.guard import Guard
+
+
+class Key(NamedTuple):
+    """What a row describes; with `record.schema.Tensor` as its description in the file."""
+
+    kind: str
+    name: str
+    call: int = 1
+    part: int = 0
+
+
+class Seen(NamedTuple):
+    """A tensor at its first sight: what the record tells about it."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    facts: dict[str, Any]
+
+
+@dataclass
+class _Forward:
+    """One forward pass of the whole model, and the backward that follows it."""
+
+    training: bool
+    trained: bool = False
+    rows: list[tuple[Key, Tensor]] = field(default_factory=list)
+    alive: dict[Key, Tensor] = field(default_factory=dict)
+    first_run: set[str] = field(default_factory=set)
+
+
+@dataclass
+class Taken:
+    """What one step's forward and backward passes gave.
+
+    Attributes:
+        rows: (key, row on the device); keys repeat over micro-batches.
+        alive: which channels of an output were non-zero anywhere.
+        training: whether the model was in training mode; None if no forward was seen.
+        forwards: number of forward passes that were trained on.
+    """
+
+    rows: list[tuple[Key, Tensor]]
+    alive: dict[Key, Tensor]
+    training: bool | None
+    forwards: int
+
+
+class Activations:
+    """Taps on the modules of one model, installed for recorded steps only."""
+
+    def __init__(self, model: nn.Module, modules: dict[str, nn.Module], guard: Guard) -> None:
+        self._model, self._modules, self._guard = model, modules, guard
+        self._channels_first = has_1d_convolutions(model)
+        self._forwards: list[_Forward] = []
+        self._root_taps: Taps | None = None
+        self._taps: Taps | None = None
+        self.seen: dict[Key, Seen] = {}
+
+    def install(self) -> None:
+        """Put the hooks on, unless they are."""
+        if self._taps is None:
+            self._root_taps = Taps({"": self._model}, before=self._guard(self._begin))
+            self._taps = Taps(self._modules, after=self._guard(self._record))
+
+    def remove(self) -> None:
+        """Take the hooks off and forget what was not taken."""
+        for taps in (self._taps, self._root_taps):
+            if taps is not None:
+                taps.remove()
+        self._taps = self._root_taps = None
+        self._forwards = []
+
+    def take(self) -> Taken:
+        """Hand over what came since the last call.
+
+        Gradients that still arrive for it, through a graph that the user keeps, are dropped.
+        """
+        forwards = [forward for forward in self._forwards if forward.trained] or self._forwards
+        self._forwards = []
+        silent: dict[Key, Tensor] = {}
+        for forward in forwards:
+            for key, channels in forward.alive.items():
+                same = key in silent and silent[key].shape == channels.shape
+                silent[key] = silent[key] | channels if same else channels
+        return Taken(
+            rows=[row for forward in forwards for row in forward.rows],
+            alive=silent,
+            training=forwards[-1].training if forwards else None,
+            forwards=len(forwards),
+        )
+
+    def _begin(self, visit: Visit, inputs: Inputs) -> None:
+        if not visit.recomputed and torch.is_grad_enabled():
+            assert self._taps is not None
+            self._taps.restart()
+            self._forwards.append(_Forward(self._model.training))
+
+    def _current(self) -> _Forward:
+        # A module called without its model, or hooks that came while the model was running.
+        if not self._forwards:
+            self._forwards.append(_Forward(self._model.training, trained=True))
+        return self._forwards[-1]
+
+    def _record(self, visit: Visit, output: Any) -> None:
+        if not torch.is_grad_enabled():
+            return
+        forward = self._current()
+        if visit.recomputed and visit.name in forward.first_run:
+            return
+        if not visit.recomputed:
+            forward.first_run.add(visit.name)
+        for part, tensor in enumerate(tensors(output)):
+            if tensor.is_floating_point():
+                self._output(forward, visit, part, tensor)
+
+    def _output(self, forward: _Forward, visit: Visit, part: int, tensor: Tensor) -> None:
+        key = Key("output", visit.name, max(visit.call, 1), part)
+        row = measure(tensor)
+        if row is None:
+            return
+        self._describe(key, visit.module, tensor)
+        forward.rows.append((key, row))
+        dim = channel_dim(tensor, channels_first=self._channels_first)
+        if dim is not None:
+            forward.alive[key] = alive(tensor, dim)
+        if tensor.requires_grad:
+            gradient_key = key._replace(kind="grad_output")
+            # Described now and not when the gradient comes: ids are to follow the depth.
+            self._describe(gradient_key, visit.module, tensor)
+            on_gradient(tensor, self._guard(partial(self._gradient, forward, gradient_key)))
+
+    def _gradient(self, forward: _Forward, key: Key, gradient: Tensor) -> None:
+        if not any(forward is current for current in self._forwards):
+            return
+        forward.trained = True
+        row = measure(gradient)
+        if row is not None:
+            forward.rows.append((key, row))
+
+    def _describe(self, key: Key, module: nn.Module, tensor: Tensor) -> None:
+        if key not in self.seen:
+            facts = {"module": type(module).__name__, "root": module is self._model}
+            self.seen[key] = Seen(tuple(tensor.shape), _dtype(tensor), facts)
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

@@ -1,0 +1,319 @@
+"""Whole tensors of chosen modules, once: feature maps, kernels, gradients.
+
+    with lampwork.capture(model, "layer4.*") as seen:
+        loss_fn(model(x), y).backward()
+    seen["layer4.0.conv1"].output
+
+Copies are taken while the module is called, so they hold also where a later operation works in
+place. Gradients are those of `torch.autograd.grad`: of the whole loss with respect to that tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from lampwork._core import names
+from lampwork._core.errors import InputError, NameNotFound
+from lampwork.taps import select
+from lampwork.taps.structure import map_tensors, tensors
+from lampwork.taps.tap import Inputs, Taps, Visit, on_gradient
+
+
+@dataclass(slots=True)
+class _Flow:
+    """The gradient that has reached one tensor so far, summed over backward passes."""
+
+    gradient: Tensor | None = None
+
+    def add(self, gradient: Tensor) -> None:
+        new = gradient.detach()
+        # Out of place: the user may hold the sum that was there before.
+        self.gradient = new.clone() if self.gradient is None else self.gradient + new
+
+
+class Call:
+    """What one call of one module took, gave and got back; `capture` makes it."""
+
+    def __init__(self, inputs: list[Tensor], parameters: dict[str, tuple[Tensor, _Flow]]) -> None:
+        self._inputs = inputs
+        self._input_flows = [_Flow() for _ in inputs]
+        self._parameters = parameters
+        self._output: Any = None
+        self._output_flows: list[_Flow] = []
+        # The forward ran without a graph: reentrant checkpointing will run it again with one.
+        self._awaits_graph = False
+
+    @property
+    def input(self) -> Any:
+        """Positional and keyword tensors in order, a tuple; a single tensor where there is one."""
+        return _single(self._inputs)
+
+    @property
+    def output(self) -> Any:
+        """The output, in the structure that the module returned."""
+        return self._output
+
+    @property
+    def grad_input(self) -> Any:
+        """Gradients of `input` in the same structure, None where none flowed."""
+        return _single([flow.gradient for flow in self._input_flows])
+
+    @property
+    def grad_output(self) -> Any:
+        """Gradients of `output` in the same structure, None where none flowed."""
+        flows = iter(self._output_flows)
+        return map_tensors(lambda _: next(flows).gradient, self._output)
+
+    @property
+    def parameters(self) -> dict[str, tuple[Tensor, Tensor | None]]:
+        """Name within the module → (value at the call, gradient summed over all calls)."""
+        return {name: (value, flow.gradient) for name, (value, flow) in self._parameters.items()}
+
+    @property
+    def weight(self) -> Tensor | None:
+        """The parameter `weight` at the call, None where the module has none."""
+        return self.parameters.get("weight", (None, None))[0]
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The parameter `bias` at the call, None where the module has none."""
+        return self.parameters.get("bias", (None, None))[0]
+
+    @property
+    def grad_weight(self) -> Tensor | None:
+        """The gradient of the parameter `weight`, summed over all calls."""
+        return self.parameters.get("weight", (None, None))[1]
+
+    @property
+    def grad_bias(self) -> Tensor | None:
+        """The gradient of the parameter `bias`, summed over all calls."""
+        return self.parameters.get("bias", (None, None))[1]
+
+
+class Capture:
+    """The context manager that `capture` returns, and the mapping from names to calls."""
+
+    def __init__(
+        self, model: nn.Module, globs: tuple[str, ...], *, gradients: bool, clone: bool
+    ) -> None:
+        self._modules = select.by_glob(model, globs or ("*",))
+        self._gradients, self._clone = gradients, clone
+        self._calls: dict[str, Call] = {}
+        self._taps: Taps | None = None
+
+    def __enter__(self) -> Capture:
+        if self._taps is not None:
+            raise InputError("this capture is open already: call lampwork.capture(…) once more")
+        self._calls.clear()
+        self._handles: list[RemovableHandle] = []
+        self._flows: dict[int, _Flow] = {}
+        self._copies: dict[int, tuple[int, Tensor]] = {}
+        self._taps = Taps(self._modules, before=self._before, after=self._after)
+        self._watch_parameters()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._taps is not None
+        self._taps.remove()
+        self._taps = None
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._copies.clear()
+
+    def __getitem__(self, name: str) -> Call:
+        """The first call of a module; the second one has the name `name#2`.
+
+        Raises:
+            NameNotFound: no such module was captured, or it was not called in the block.
+        """
+        if name in self._calls:
+            return self._calls[name]
+        module, _, number = name.partition("#")
+        if module not in self._modules:
+            text = names.not_found(module, list(self._modules), what="captured module")
+        elif module not in self._calls:
+            text = (
+                f"{module!r} was not called between entering and leaving the block: "
+                "run the model's forward inside it, and check that the forward uses this module"
+            )
+        else:
+            calls = sum(label.partition("#")[0] == module for label in self._calls)
+            text = f"{module!r} was called {calls} times, there is no call #{number}"
+        raise NameNotFound(text)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._calls
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._calls)
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def names(self) -> list[str]:
+        """Names of the captured calls, in the order in which they began."""
+        return list(self._calls)
+
+    def _before(self, visit: Visit, inputs: Inputs) -> None:
+        found = tensors(inputs)
+        if visit.recomputed:
+            visit.memo = self._first_run_of(visit, found)
+        else:
+            call = Call([self._copy(tensor) for tensor in found], self._parameters_of(visit.module))
+            label = visit.name if visit.call == 1 else f"{visit.name}#{visit.call}"
+            self._calls[label] = visit.memo = call
+        if visit.memo is not None:
+            self._follow(found, visit.memo._input_flows)
+
+    def _after(self, visit: Visit, output: Any) -> None:
+        call, found = visit.memo, tensors(output)
+        if call is None:
+            return
+        if not visit.recomputed:
+            call._output = map_tensors(self._copy, output)
+            call._output_flows = [_Flow() for _ in found]
+            call._awaits_graph = not torch.is_grad_enabled()
+        self._follow(found, call._output_flows)
+
+    def _first_run_of(self, visit: Visit, found: list[Tensor]) -> Call | None:
+        """The call that is being recomputed, where its gradients are still to come.
+
+        Segments are recomputed in reverse, so calls of a reused module are told by their inputs.
+        """
+        for label, call in self._calls.items():
+            if label.partition("#")[0] == visit.name and call._awaits_graph:
+                pairs = zip(call._inputs, found, strict=False)
+                if all(a.shape == b.shape and torch.equal(a, b) for a, b in pairs):
+                    call._awaits_graph = False
+                    return call
+        return None
+
+    def _copy(self, tensor: Tensor) -> Tensor:
+        return tensor.detach().clone() if self._clone else tensor.detach()
+
+    def _follow(self, found: list[Tensor], flows: list[_Flow]) -> None:
+        if not self._gradients:
+            return
+        for tensor, flow in zip(found, flows, strict=True):
+            if tensor.requires_grad:
+                self._handles.append(on_gradient(tensor, flow.add))
+
+    def _watch_parameters(self) -> None:
+        for module in self._modules.values():
+            for parameter in module.parameters():
+                if id(parameter) not in self._flows:
+                    flow = self._flows[id(parameter)] = _Flow()
+                    self._follow([parameter], [flow])
+
+    def _parameters_of(self, module: nn.Module) -> dict[str, tuple[Tensor, _Flow]]:
+        return {
+            name: (self._value(parameter), self._flows.setdefault(id(parameter), _Flow()))
+            for name, parameter in module.named_parameters()
+        }
+
+    def _value(self, parameter: nn.Parameter) -> Tensor:
+        """A copy of the parameter, shared by all calls that see the same version of it."""
+        version, copy = self._copies.get(id(parameter), (-1, None))
+        if copy is None or version != parameter._version:
+            copy = self._copy(parameter)
+            self._copies[id(parameter)] = (parameter._version, copy)
+        return copy
+
+
+def _single(found: list[Any]) -> Any:
+    return found[0] if len(found) == 1 else tuple(found)
+
+
+def capture(model: nn.Module, *globs: str, gradients: bool = True, clone: bool = True) -> Capture:
+    """Copy what chosen modules take, give and get back while the block runs.
+
+    Args:
+        model: any module; its hooks are gone when the block ends, also after an exception.
+        globs: patterns over the dotted names of its modules; `*` crosses dots. None means all.
+            The model itself has the empty name.
+        gradients: also keep gradients. They arrive when `backward()` runs inside the block.
+        clone: copy each tensor. Without it the tensors themselves are kept, and an operation in
+            place changes what was captured.
+
+    Returns:
+        A context manager; `seen[name]` is the first call of a module with `.input`, `.output`,
+        `.grad_input`, `.grad_output`, `.weight`, `.bias`, `.grad_weight`, `.grad_bias` and
+        `.parameters`; `seen["name#2"]` is the second call.
+
+    Raises:
+        NameNotFound: a glob that matches no module; lists the nearest names.
+        InputError: the model was compiled before.
+    """
+    return Capture(model, globs, gradients=gradients, clone=clone)
+
+
+class GradientCapture:
+    """The context manager that `capture_gradients` returns: one attribute per name."""
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        for name, tensor in tensors.items():
+            if not isinstance(tensor, Tensor) or not tensor.requires_grad:
+                kind = "a tensor without graph" if isinstance(tensor, Tensor) else type(tensor)
+                raise InputError(
+                    f"{name} is {kind}, so no gradient can reach it: make it, or what it is "
+                    "computed from, with requires_grad=True and outside torch.no_grad()"
+                )
+        self._tensors = tensors
+        self._flows = {name: _Flow() for name in tensors}
+        self._handles: list[RemovableHandle] = []
+
+    def __enter__(self) -> GradientCapture:
+        self._handles = [
+            on_gradient(tensor, self._flows[name].add) for name, tensor in self._tensors.items()
+        ]
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def __getattr__(self, name: str) -> Tensor | None:
+        flows: dict[str, _Flow] = self.__dict__.get("_flows", {})
+        if name not in flows:
+            known = ", ".join(flows) or "none"
+            raise AttributeError(f"no tensor was given as {name!r}; there are: {known}")
+        return flows[name].gradient
+
+
+def capture_gradients(**tensors: Tensor) -> GradientCapture:
+    """Keep the gradients of any tensors, leaf or not, by the names you give them.
+
+        with lampwork.capture_gradients(c=c, e=e) as gradients:
+            loss.backward()
+        gradients.c
+
+    Args:
+        tensors: tensors that require grad.
+
+    Returns:
+        A context manager with one attribute per name: the gradient (of the tensor's shape, summed
+        over the backward passes of the block), or None while none has flowed.
+
+    Raises:
+        InputError: a tensor that no gradient can reach.
+    """
+    return GradientCapture(tensors)

@@ -1,0 +1,139 @@
+"""Watching a script that never heard of us: which models does it train, and with what loss?
+
+The outermost module that runs a forward with autograd on and has trainable parameters is a model.
+Hooks are put on it at that moment, but a run is opened only when an optimizer first steps it.
+The loss is the scalar that `backward()` is called on.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from lampwork._core.errors import LampworkError
+from lampwork.taps.tap import on_any_forward, on_optimizer_step
+from lampwork.watch.guard import Guard, log
+from lampwork.watch.session import Watch, watch
+
+LOOK_FOR_STEPS = 20
+"""Models are looked for until so many optimizer steps are done; then the global hook goes."""
+
+_WRAPPERS = ("DataParallel", "DistributedDataParallel")  # the model is what they call next
+_MOST_LOSSES = 1000
+
+
+class Launcher:
+    """Finds and watches the models of this process.
+
+    Args:
+        directory: the folder for runs.
+        name: the run's name; a second model gets `-2` appended.
+        every: record every so many steps.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], name: str | None, every: int) -> None:
+        self._options: dict[str, Any] = {"dir": directory, "name": name, "every": every}
+        self._found: list[Watch] = []
+        self._known: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+        self._losses: list[Tensor] = []
+        self._steps = 0
+        self._guard = Guard(self._remove_hooks)
+
+    @property
+    def sessions(self) -> list[Watch]:
+        """The runs that were opened: one per model that an optimizer stepped."""
+        return [session for session in self._found if session.path is not None]
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole process, whatever they stepped."""
+        return self._steps
+
+    def install(self) -> None:
+        """Begin to look for models. Call it once, after `import torch`."""
+        self._looking: RemovableHandle | None = on_any_forward(self._guard(self._meet))
+        self._handles = on_optimizer_step(
+            self._guard(self._before_step), self._guard(self._after_step)
+        )
+        self._follow_backward()
+
+    def close(self) -> None:
+        """Take all hooks off and finish every run."""
+        self._remove_hooks()
+        for session in self._found:
+            session.stop()
+
+    def _remove_hooks(self) -> None:
+        self._stop_looking()
+        for handle in self._handles:
+            handle.remove()
+        Tensor.backward = self._backward
+
+    def _stop_looking(self) -> None:
+        if self._looking is not None:
+            self._looking.remove()
+            self._looking = None
+
+    def _meet(self, module: nn.Module) -> None:
+        if module in self._known or not torch.is_grad_enabled():
+            return
+        if type(module).__name__ in _WRAPPERS:
+            return
+        # Its submodules are called next, from inside it: they are no models of their own.
+        for inner in module.modules():
+            self._known.add(inner)
+        if not any(parameter.requires_grad for parameter in module.parameters()):
+            return
+        try:
+            session = watch(module, **self._options)
+        except LampworkError as error:
+            log.warning("%s is not watched: %s", type(module).__name__, error)
+            return
+        session.attach()
+        self._found.append(session)
+
+    def _before_step(self, optimizer: Optimizer) -> None:
+        stepped = [session for session in self._found if session.steps_with(optimizer)]
+        for session in stepped:
+            if session.path is None:
+                self._open(session)
+            if session.path is not None and self._losses:
+                loss = torch.stack([loss.to(self._losses[0].device) for loss in self._losses]).sum()
+                session.log_at(session.step, loss=loss)
+        if stepped:
+            self._losses.clear()
+
+    def _open(self, session: Watch) -> None:
+        try:
+            session.open()
+        except LampworkError as error:
+            log.warning("nothing is watched: %s", error)
+            self._found.remove(session)
+            session.stop()
+
+    def _after_step(self, optimizer: Optimizer) -> None:
+        self._steps += 1
+        if self._steps >= LOOK_FOR_STEPS:
+            self._stop_looking()
+
+    def _follow_backward(self) -> None:
+        self._backward = original = Tensor.backward
+        note = self._guard(self._note_loss)
+
+        @functools.wraps(original)
+        def backward(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+            note(tensor)
+            return original(tensor, *args, **kwargs)
+
+        Tensor.backward = backward
+
+    def _note_loss(self, tensor: Tensor) -> None:
+        if tensor.numel() == 1 and len(self._losses) < _MOST_LOSSES:
+            self._losses.append(tensor.detach().reshape(()).double())

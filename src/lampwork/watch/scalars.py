@@ -1,0 +1,58 @@
+"""Numbers that the user logs; those on an accelerator are read late and together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lampwork._core.errors import InputError
+from lampwork.record.writer import Writer
+
+_MOST_PENDING = 1000
+
+
+class Scalars:
+    """Passes numbers to the writer, in order for each device."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._pending: list[tuple[int, str, Tensor]] = []
+
+    def add(self, step: int, name: str, value: float | Tensor) -> None:
+        """Keep one number.
+
+        Raises:
+            InputError: not one number.
+        """
+        if isinstance(value, Tensor) and value.numel() == 1 and not value.is_cpu:
+            self._pending.append((step, name, value.detach().double().reshape(())))
+            if len(self._pending) >= _MOST_PENDING:
+                self.resolve()
+        else:
+            self._writer.scalar(step, name, _number(name, value))
+
+    def resolve(self) -> None:
+        """Read the numbers that wait on an accelerator: one transfer per device."""
+        pending, self._pending = self._pending, []
+        for device in dict.fromkeys(value.device for _, _, value in pending):
+            here = [item for item in pending if item[2].device == device]
+            values = torch.stack([value for _, _, value in here]).tolist()
+            for (step, name, _), value in zip(here, values, strict=True):
+                self._writer.scalar(step, name, value)
+
+
+def _number(name: str, value: Any) -> float:
+    plain = value.detach() if isinstance(value, Tensor) else value
+    size = plain.numel() if isinstance(plain, Tensor) else np.size(plain)
+    try:
+        if size == 1:
+            return float(plain)
+    except (TypeError, ValueError):
+        pass  # a string, a complex number: told below
+    shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
+    raise InputError(
+        f"{name} is a {type(value).__name__}{shape}, not one number: log for example its mean"
+    )

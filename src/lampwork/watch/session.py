@@ -1,0 +1,311 @@
+"""Watching a model while it trains: from the first step to the verdict.
+
+The optimizer's step is the clock. Before it, the step's activations, weights and gradients are
+read; after it, the updates; then the rows travel to the CPU together and on to the writer's
+thread. Between recorded steps no module has a hook.
+"""
+
+from __future__ import annotations
+
+import atexit
+import datetime
+import json
+import os
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from lampwork._core import ranks
+from lampwork._core.clock import monotonic_s
+from lampwork._core.errors import InputError
+from lampwork.record import runs
+from lampwork.record.writer import Writer
+from lampwork.taps import select
+from lampwork.taps.tap import on_optimizer_step
+from lampwork.watch.activations import Activations, Key
+from lampwork.watch.guard import Guard, log
+from lampwork.watch.ledger import Ledger
+from lampwork.watch.parameters import Parameters
+from lampwork.watch.scalars import Scalars
+from lampwork.watch.schedule import Schedule
+from lampwork.watch.snapshots import Snapshots
+
+if TYPE_CHECKING:
+    from lampwork.diagnose.finding import Finding
+
+
+class Watch:
+    """A run in progress; `watch` makes it. Use it as a context manager, or `start` and `stop`."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        schedule: Schedule,
+        directory: str | os.PathLike[str],
+        name: str | None,
+        optimizer: Optimizer | None,
+        pictures: bool,
+        every: int,
+    ) -> None:
+        if not any(True for _ in model.parameters()):
+            raise InputError(f"{type(model).__name__} has no parameters, so nothing can be trained")
+        self.path: Path | None = None
+        self.step = 0
+        self._model, self._schedule, self._every = model, schedule, every
+        self._directory, self._name = directory, name
+        self._optimizer, self._pictures = optimizer, pictures
+        self._modules = select.with_values(model)
+        self._writer: Writer | None = None
+        self._handles: list[RemovableHandle] = []
+
+    def start(self) -> Watch:
+        """Make the run's folder and begin with the next step.
+
+        Raises:
+            RecordError: the folder cannot be written.
+            InputError: it was started before.
+        """
+        if self.path is not None:
+            raise InputError(f"this run was started before, in {str(self.path)!r}: watch anew")
+        self.open()
+        self.attach()
+        return self
+
+    def open(self) -> None:
+        """Make the run's folder and its record; the first half of `start`.
+
+        Raises:
+            RecordError: the folder cannot be written.
+        """
+        self.path = runs.create(self._directory, self._name)
+        self._writer = Writer(runs.database(self.path), self._meta())
+        self._scalars = Scalars(self._writer)
+        atexit.register(self.stop)
+
+    def attach(self) -> None:
+        """Put the hooks on; the second half of `start`, or the first where a run may never come."""
+        self._guard = Guard(self._remove_hooks)
+        self._activations = Activations(self._model, self._modules, self._guard)
+        self._parameters = Parameters(self._model, self._guard)
+        self._snapshots = Snapshots(self._model, self._guard) if self._pictures else None
+        self._ledger = Ledger()
+        self._rows: list[tuple[Key, Tensor]] = []
+        self._notes: dict[str, Any] = {}
+        self._optimizers: list[str] = []
+        self._began = self._step_began = monotonic_s()
+        self._cost_before_s = 0.0
+        self._handles = on_optimizer_step(
+            self._guard(self._before_step), self._guard(self._after_step)
+        )
+        self._install()
+
+    def stop(self) -> None:
+        """Take all hooks off, finish the record and write `report.json`; idle the second time."""
+        self._remove_hooks()
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return
+        atexit.unregister(self.stop)
+        self._scalars.resolve()
+        if self._snapshots is not None and self.step > 0:
+            self._take_pictures(writer)
+        writer.meta("steps", self.step)
+        writer.meta("optimizers", self._optimizers)
+        writer.meta("finished", True)
+        error = writer.close()
+        if error is not None:
+            log.warning("%s", error)
+        elif ranks.rank() == 0:
+            self._write_report()
+
+    def __enter__(self) -> Watch:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def log(self, **scalars: float | Tensor) -> None:
+        """Keep numbers of this step, e.g. `run.log(loss=loss, accuracy=0.9)`.
+
+        Tensors on an accelerator are read later, together, so that logging does not wait for it.
+
+        Raises:
+            InputError: not one number, or the run is not in progress.
+        """
+        self.log_at(max(self.step - 1, 0), **scalars)
+
+    def log_at(self, step: int, /, **scalars: float | Tensor) -> None:
+        """As `log`, for a given step."""
+        if self._writer is None:
+            raise InputError("the run is not in progress: log inside the `with` block")
+        for name, value in scalars.items():
+            self._scalars.add(step, name, value)
+
+    def log_loader(self, dataset: str, stats: dict[str, Any]) -> None:
+        """Keep the timings of a DataLoader over a dataset of the class `dataset`."""
+        if self._writer is not None:
+            self._writer.loader(dataset, stats)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What is wrong so far, the one to mend first standing first; empty if nothing is."""
+        from lampwork.diagnose.verdict import diagnose
+        from lampwork.record.reader import Record
+
+        if self.path is None:
+            return []
+        if self._writer is not None:
+            self._scalars.resolve()
+            self._writer.flush()
+        return diagnose(Record(self.path))
+
+    def _meta(self) -> dict[str, Any]:
+        modes = (_DropoutNd, _NormBase)
+        found = {type(m).__name__ for m in self._model.modules() if isinstance(m, modes)}
+        return {
+            "torch": torch.__version__,
+            "model": type(self._model).__name__,
+            "parameters": sum(p.numel() for p in self._model.parameters()),
+            "mode_modules": sorted(found),
+            "every": self._every,
+            "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+            "argv": sys.argv,
+            "optimizers": [],
+            "finished": False,
+        }
+
+    def _install(self) -> None:
+        self._activations.install()
+        if self._snapshots is not None:
+            self._snapshots.install()
+        self._parameters.watch_stale_gradient()
+
+    def _remove_hooks(self) -> None:
+        if not self._handles:
+            return
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        self._activations.remove()
+        self._parameters.remove()
+        if self._snapshots is not None:
+            self._snapshots.remove()
+
+    def steps_with(self, optimizer: Optimizer) -> bool:
+        """Whether a step of this optimizer is a step of this run."""
+        if self._optimizer is not None:
+            return optimizer is self._optimizer
+        return bool(self._parameters.owned_by(optimizer))
+
+    def _before_step(self, optimizer: Optimizer) -> None:
+        if not self.steps_with(optimizer) or not self._schedule.due(self.step):
+            return
+        assert self._writer is not None
+        taken = self._activations.take()
+        self._rows = taken.rows + self._parameters.before_step(optimizer)
+        self._notes = {
+            "training": self._model.training if taken.training is None else taken.training,
+            "stale_gradient": self._parameters.stale_gradient(),
+            "lr": [float(group["lr"]) for group in optimizer.param_groups if "lr" in group],
+            "optimizer": type(optimizer).__name__,
+            "forwards": taken.forwards,
+        }
+        self._ledger.count_silent(taken.alive)
+        if self._snapshots is not None:
+            self._snapshots.remove()  # the probe is taken
+            if self._snapshots.due(self.step):
+                self._take_pictures(self._writer)
+
+    def _after_step(self, optimizer: Optimizer) -> None:
+        if not self.steps_with(optimizer):
+            return
+        if type(optimizer).__name__ not in self._optimizers:
+            self._optimizers.append(type(optimizer).__name__)
+        if self._schedule.due(self.step):
+            self._rows += self._parameters.after_step()
+            self._write_step()
+        self.step += 1
+        self._step_began = monotonic_s()
+        if self._schedule.due(self.step):
+            self._install()
+        else:
+            self._activations.remove()
+
+    def _write_step(self) -> None:
+        assert self._writer is not None
+        self._ledger.announce({**self._activations.seen, **self._parameters.seen}, self._writer)
+        rows = self._ledger.rows(self._rows)
+        self._rows = []
+        self._scalars.resolve()
+        now = monotonic_s()
+        self._writer.step(self.step, now - self._began, rows, self._notes)
+        # The guard has not yet added the time of the callback that we are in; it is small.
+        cost = self._guard.cost_s - self._cost_before_s
+        self._cost_before_s = self._guard.cost_s
+        self._schedule.recorded(self.step, cost, now - self._step_began - cost)
+
+    def _take_pictures(self, writer: Writer) -> None:
+        assert self._snapshots is not None
+        for shot in self._snapshots.take():
+            pixels = shot.pixels.numpy()
+            writer.picture(self.step, shot.name, shot.kind, pixels.shape, pixels.tobytes())
+
+    def _write_report(self) -> None:
+        assert self.path is not None
+        try:
+            from lampwork.diagnose.verdict import report
+            from lampwork.record.reader import Record
+
+            text = json.dumps(report(Record(self.path)), indent=1, allow_nan=False)
+            (self.path / "report.json").write_text(text + "\n", encoding="utf-8")
+        except Exception:  # whatever it is, a trained model must not be lost over a report
+            log.exception("%s is recorded, but its report could not be written", self.path)
+
+
+def watch(
+    model: nn.Module,
+    *,
+    every: int = 10,
+    budget: float | None = None,
+    dir: str | os.PathLike[str] = "runs",
+    name: str | None = None,
+    optimizer: Optimizer | None = None,
+    pictures: bool = True,
+) -> Watch:
+    """Keep a statistic of every tensor of the model while it trains.
+
+    A step is one `optimizer.step()`. Recorded are: outputs of modules and their gradients,
+    parameters, their gradients and their updates, each as one row of numbers, in `DIR/NAME/`.
+
+    Args:
+        model: the model as it is trained; a compiled one is refused.
+        every: record steps 0, every, 2·every, …
+        budget: share of the training time that this may take, e.g. 0.02; records more seldom
+            where `every` would cost more.
+        dir: the folder that holds the runs.
+        name: the run's folder in it; by default the time. A name that is taken gets a number.
+        optimizer: count only this optimizer's steps, by default each one that owns parameters
+            of the model.
+        pictures: also keep small pictures of the first convolution.
+
+    Returns:
+        A context manager with `log`, `findings` and `path`; also `start()` and `stop()`.
+
+    Raises:
+        InputError: a value out of range, a compiled model, a model without parameters.
+        RecordError: when it starts, if the folder cannot be written.
+    """
+    return Watch(model, Schedule(every, budget), dir, name, optimizer, pictures, every)
