@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from torch.utils.hooks import RemovableHandle
 
 from lampwork._core.errors import LampworkError
 from lampwork.taps.tap import on_any_forward, on_optimizer_step
-from lampwork.watch.guard import Guard, log
+from lampwork.watch.guard import Guard
 from lampwork.watch.session import Watch, watch
 
 LOOK_FOR_STEPS = 20
@@ -36,15 +37,24 @@ class Launcher:
         directory: the folder for runs.
         name: the run's name; a second model gets `-2` appended.
         every: record every so many steps.
+        say: told in one sentence what cannot be watched, and why.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], name: str | None, every: int) -> None:
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        name: str | None,
+        every: int,
+        say: Callable[[str], None],
+    ) -> None:
+        self._say = say
         self._options: dict[str, Any] = {"dir": directory, "name": name, "every": every}
         self._found: list[Watch] = []
         self._known: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+        self._abandoned: set[Watch] = set()
         self._losses: list[Tensor] = []
         self._steps = 0
-        self._guard = Guard(self._remove_hooks)
+        self._guard = Guard(self._stop_looking)
 
     @property
     def sessions(self) -> list[Watch]:
@@ -94,13 +104,14 @@ class Launcher:
         try:
             session = watch(module, **self._options)
         except LampworkError as error:
-            log.warning("%s is not watched: %s", type(module).__name__, error)
+            self._say(f"{type(module).__name__} is not watched: {error}")
             return
         session.attach()
         self._found.append(session)
 
     def _before_step(self, optimizer: Optimizer) -> None:
-        stepped = [session for session in self._found if session.steps_with(optimizer)]
+        running = [session for session in self._found if session not in self._abandoned]
+        stepped = [session for session in running if session.steps_with(optimizer)]
         for session in stepped:
             if session.path is None:
                 self._open(session)
@@ -114,9 +125,9 @@ class Launcher:
         try:
             session.open()
         except LampworkError as error:
-            log.warning("nothing is watched: %s", error)
-            self._found.remove(session)
-            session.stop()
+            self._say(f"this run is not recorded: {error}")
+            session.abandon()
+            self._abandoned.add(session)
 
     def _after_step(self, optimizer: Optimizer) -> None:
         self._steps += 1
@@ -132,7 +143,7 @@ class Launcher:
             note(tensor)
             return original(tensor, *args, **kwargs)
 
-        Tensor.backward = backward
+        Tensor.backward = backward  # pyright: ignore[reportAttributeAccessIssue]
 
     def _note_loss(self, tensor: Tensor) -> None:
         if tensor.numel() == 1 and len(self._losses) < _MOST_LOSSES:

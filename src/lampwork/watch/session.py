@@ -92,7 +92,7 @@ class Watch:
 
     def attach(self) -> None:
         """Put the hooks on; the second half of `start`, or the first where a run may never come."""
-        self._guard = Guard(self._remove_hooks)
+        self._guard = Guard(self._untap)
         self._activations = Activations(self._model, self._modules, self._guard)
         self._parameters = Parameters(self._model, self._guard)
         self._snapshots = Snapshots(self._model, self._guard) if self._pictures else None
@@ -193,12 +193,20 @@ class Watch:
             self._snapshots.install()
         self._parameters.watch_stale_gradient()
 
+    def abandon(self) -> None:
+        """Do nothing more; may be called from inside an optimizer's step, unlike `stop`."""
+        self._guard.failed = True
+        self._untap()
+
     def _remove_hooks(self) -> None:
-        if not self._handles:
-            return
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
+        if self._handles:
+            for handle in self._handles:
+                handle.remove()
+            self._handles = []
+            self._untap()
+
+    def _untap(self) -> None:
+        # The optimizer hooks stay: torch forbids removing them from inside one of them.
         self._activations.remove()
         self._parameters.remove()
         if self._snapshots is not None:

@@ -1,0 +1,155 @@
+"""`lampwork demo`: a small CNN on real handwritten digits, with all three pillars."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lampwork._core.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from lampwork.watch.session import Watch
+
+EPOCHS = 20
+BATCH_SIZE = 64
+
+
+def demo(
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the 1,437 images.")] = EPOCHS,
+    directory: Annotated[str, typer.Option("--dir", help="The folder for runs.")] = "runs",
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+) -> None:
+    """Train a small CNN on handwritten digits with all of it; leaves a report."""
+    import torch
+
+    from lampwork import init
+    from lampwork.watch.session import watch
+
+    torch.manual_seed(seed)
+    (x_train, y_train), held_out = _digits()
+    model = _cnn()
+
+    plan = init.plan(model, x_train[:BATCH_SIZE])
+    plan.apply(seed=seed)
+    typer.echo(f"{plan}\n")
+
+    with watch(model, dir=directory, name="demo") as run:
+        accuracy = _train(model, x_train, y_train, held_out, epochs, run)
+    _show_one_layer(model, x_train[:1], y_train[:1])
+    typer.echo(f"validation accuracy: {accuracy:.3f}")
+    _tell(run)
+
+
+def _digits() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """scikit-learn's 1,797 digits: images in [0, 1] of shape (N, 1, 8, 8), labels (N,)."""
+    import torch
+
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise InputError(
+            "the demo trains on scikit-learn's digits, and scikit-learn is not installed: "
+            "pip install 'lampwork[demo]'"
+        ) from error
+    bunch: Any = load_digits()
+    images = torch.tensor(bunch.images, dtype=torch.float32).unsqueeze(1) / 16
+    labels = torch.tensor(bunch.target)
+    shuffled = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    held_out, train = shuffled[:360], shuffled[360:]
+    return (images[train], labels[train]), (images[held_out], labels[held_out])
+
+
+def _cnn() -> nn.Module:
+    from torch import nn
+
+    return nn.Sequential(
+        *(nn.Conv2d(1, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU()),
+        *(nn.Conv2d(32, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(64, 128, 3, padding=1), nn.BatchNorm2d(128), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Flatten(), nn.Linear(128 * 2 * 2, 10)),
+    )
+
+
+def _train(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    held_out: tuple[Tensor, Tensor],
+    epochs: int,
+    run: Watch,
+) -> float:
+    """Train for some epochs; returns the accuracy on the images held out."""
+    import dataclasses
+
+    import torch
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from torch.nn import functional as F
+    from torch.utils.data import TensorDataset
+
+    from lampwork.data.loader import DataLoader
+
+    loader = DataLoader(TensorDataset(x, y), batch_size=BATCH_SIZE, shuffle=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    columns = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    accuracy = 0.0
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task("starting", total=epochs)
+        for epoch in range(1, epochs + 1):
+            model.train()
+            loss = torch.zeros(())
+            for images, labels in loader:
+                loss = F.cross_entropy(model(images), labels)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                run.log(loss=loss)
+            accuracy = _accuracy(model, *held_out)
+            run.log(validation_accuracy=accuracy)
+            text = f"epoch {epoch}/{epochs}  loss {loss:.4f}  validation accuracy {accuracy:.3f}"
+            progress.update(bar, advance=1, description=text)
+    stats = loader.stats()
+    run.log_loader("TensorDataset", dataclasses.asdict(stats))
+    typer.echo(f"loader, last epoch: {stats}")
+    return accuracy
+
+
+def _accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
+    import torch
+
+    model.eval()
+    with torch.no_grad():
+        return (model(x).argmax(dim=1) == y).float().mean().item()
+
+
+def _show_one_layer(model: nn.Module, x: Tensor, y: Tensor) -> None:
+    from torch.nn import functional as F
+
+    from lampwork.watch.capture import capture
+
+    with capture(model, "0") as seen:
+        F.cross_entropy(model(x), y).backward()
+    layer = seen["0"]
+    kernels, gradient = layer.parameters["weight"]
+    typer.echo(
+        f"layer '0': feature maps {tuple(layer.output.shape)}, kernels {tuple(kernels.shape)}, "
+        f"largest kernel gradient {0.0 if gradient is None else gradient.abs().max():.2g}"
+    )
+
+
+def _tell(run: Watch) -> None:
+    from lampwork.diagnose.verdict import diagnose
+    from lampwork.record.reader import Record
+    from lampwork.view.report import write_html
+    from lampwork.view.terminal import verdict_line
+
+    assert run.path is not None
+    record = Record(run.path)
+    findings = diagnose(record)
+    page = write_html(record, findings, Path(run.path) / "report.html")
+    typer.echo(verdict_line(record, findings))
+    typer.echo(f"report: {page}")

@@ -1,0 +1,127 @@
+"""`lampwork run`: a script that never heard of us, watched; all its own stays its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from lampwork.watch.launcher import Launcher
+
+
+def run(
+    command: Annotated[
+        list[str] | None, typer.Argument(metavar="SCRIPT [ARGS]...", help="As after `python`.")
+    ] = None,
+    module: Annotated[
+        str | None, typer.Option("-m", "--module", metavar="MODULE", help="Run a module instead.")
+    ] = None,
+    directory: Annotated[str, typer.Option("--dir", help="The folder for runs.")] = "runs",
+    name: Annotated[str | None, typer.Option(help="Name of the run, by default the time.")] = None,
+    every: Annotated[int, typer.Option(min=1, help="Record every so many steps.")] = 10,
+    loader: Annotated[
+        bool,
+        typer.Option("--loader/--no-loader", help="Use lampwork's DataLoader in torch's place."),
+    ] = True,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing of our own.")] = False,
+) -> None:
+    """Train with an unchanged script, and end with the verdict.
+
+    The script's output, exit code, signals and exceptions are its own; what lampwork prints goes
+    to stderr.
+    """
+    from lampwork.cli.script import Script
+
+    arguments = command or []
+    if module is None and not arguments:
+        raise typer.BadParameter("nothing to run: name a script, or a module with -m")
+    if module is None and not Path(arguments[0]).is_file():
+        raise typer.BadParameter(f"there is no file {arguments[0]!r} to run")
+    script = Script(
+        None if module else arguments[0],
+        module,
+        arguments if module is None else [module, *arguments],
+    )
+    script.run(_Watching(directory, name, every, loader, quiet))
+
+
+class _Watching:
+    """What goes on around the script: from its import of torch to the verdict."""
+
+    def __init__(self, directory: str, name: str | None, every: int, loader: bool, quiet: bool):
+        self._options = (directory, name, every)
+        self._swap_loader = loader
+        self._say = _silence if quiet else _say
+        self._launcher: Launcher | None = None
+
+    def __enter__(self) -> None:
+        from lampwork.cli.after_import import after_import
+
+        # Not before the script imports it: a script may set OMP_NUM_THREADS and the like first.
+        after_import("torch", self._begin)
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            if self._launcher is not None:
+                self._record_loaders(self._launcher)
+                self._launcher.close()
+            self._tell()
+        except Exception as error:  # the script's own end, its exit code above all, comes first
+            self._say(f"no verdict because of an error in lampwork: {error!r}")
+
+    def _begin(self) -> None:
+        from lampwork.watch.launcher import Launcher
+
+        self._launcher = Launcher(*self._options, self._say)
+        self._launcher.install()
+        if self._swap_loader:
+            import torch.utils.data
+
+            from lampwork.data.loader import DataLoader
+
+            torch.utils.data.DataLoader = DataLoader
+
+    def _record_loaders(self, launcher: Launcher) -> None:
+        if self._swap_loader:
+            from dataclasses import asdict
+
+            from lampwork.data.meter import meters
+
+            for meter in meters():
+                for session in launcher.sessions:
+                    session.log_loader(meter.dataset, asdict(meter.stats()))
+
+    def _tell(self) -> None:
+        launcher = self._launcher
+        if launcher is None:
+            self._say("torch was not imported, so there was nothing to watch")
+        elif not launcher.sessions and launcher.steps:
+            steps = (
+                "1 optimizer step" if launcher.steps == 1 else f"{launcher.steps} optimizer steps"
+            )
+            self._say(f"{steps}, but no model was watched")
+        elif not launcher.sessions:
+            self._say("no optimizer.step() was seen, so there was nothing to watch")
+        else:
+            self._tell_verdicts(launcher)
+
+    def _tell_verdicts(self, launcher: Launcher) -> None:
+        from lampwork.diagnose.verdict import diagnose
+        from lampwork.record.reader import Record
+        from lampwork.view.terminal import verdict_line
+
+        for session in launcher.sessions:
+            assert session.path is not None
+            record = Record(session.path)
+            self._say(verdict_line(record, diagnose(record)))
+            self._say(f"more: lampwork report {session.path}")
+
+
+def _silence(text: str) -> None:
+    pass
+
+
+def _say(text: str) -> None:
+    typer.echo(f"lampwork: {text}", err=True)
