@@ -24,6 +24,7 @@ check: $(READY)
 
 bench: $(READY)
 	@for question in benchmarks/bench_*.py; do echo "== $$question"; $(PY) $$question || exit 1; done
+	$(PY) benchmarks/tables.py --write
 
 # torch goes first and alone: resolved together with the rest, pip may pick another build of it.
 $(READY): pyproject.toml constraints.txt

@@ -108,7 +108,7 @@ def test_no_loader_keeps_torchs_loader(tmp_path: Path):
 
 
 def test_the_script_sets_the_environment_before_torch(tmp_path: Path):
-    """torch is imported when the script says so, not before: it may set OMP_NUM_THREADS first."""
+    """The import of torch waits for the script, which may set OMP_NUM_THREADS before it."""
     (tmp_path / "script.py").write_text("import sys; print('torch' in sys.modules)")
     assert lampwork(tmp_path, "run", "script.py").out == "False\n"
 
@@ -173,10 +173,8 @@ def test_a_module_runs_as_with_python_m(tmp_path: Path):
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_a_killed_run_still_gets_its_verdict(tmp_path: Path):
     """After kill -9 the record can be read, and `lampwork report` tells what there was."""
-    endless = TRAIN.replace("range(4)", "range(10**9)").replace(
-        "        optimizer.step()\n",
-        "        optimizer.step()\n        print(flush=True)\n        __import__('time').sleep(0.01)\n",
-    )
+    slow = "optimizer.step()\n        print(flush=True)\n        __import__('time').sleep(0.01)\n"
+    endless = TRAIN.replace("range(4)", "range(10**9)").replace("optimizer.step()\n", slow)
     (tmp_path / "train.py").write_text(endless)
     command = [sys.executable, "-m", "lampwork", "run", "--name", "killed", "train.py"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, env=os.environ)

@@ -46,7 +46,8 @@ def empty_row() -> Row:
 
 def merge(a: Row, b: Row) -> Row:
     """The row of both tensors together."""
-    both = a + b
+    with np.errstate(over="ignore", invalid="ignore"):  # sums of a float64 model that explodes
+        both = a + b
     for name, joined in (("min", np.minimum), ("max", np.maximum)):
         both[..., COLUMN[name]] = joined(a[..., COLUMN[name]], b[..., COLUMN[name]])
     for name, joined in (("units", np.maximum), ("dead", np.minimum)):
@@ -98,7 +99,7 @@ class Summary:
 
     @property
     def absmax(self) -> NDArray[np.float64]:
-        """The largest magnitude of a finite element."""
+        """The largest magnitude of a finite element; inf if there is none."""
         return np.maximum(np.abs(self.min), np.abs(self.max))
 
     @property
@@ -119,7 +120,8 @@ class Summary:
     @property
     def std(self) -> NDArray[np.float64]:
         """Standard deviation (of the population) of the finite elements."""
-        return np.sqrt(np.maximum(self.rms**2 - self.mean**2, 0.0))
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.sqrt(np.maximum(self.rms**2 - self.mean**2, 0.0))
 
     @property
     def zero_share(self) -> NDArray[np.float64]:

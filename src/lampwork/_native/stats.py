@@ -1,8 +1,8 @@
 """One tensor → its summary row, in pure torch.
 
 This is the reference that compiled kernels have to agree with: the columns of
-`lampwork._core.summary`, sums in float64, computed where the tensor lives and without a
-synchronisation, so that a step's rows can travel to the CPU together.
+`lampwork._core.summary`, sums in float64, computed where the tensor lives, so that a step's rows
+can travel to the CPU together. On an accelerator `torch.bincount` alone waits for its input.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from torch import Tensor
 
 from lampwork._core.summary import BINS, EXPONENT_MIN, empty_row
 
-_EXPONENT_BIAS = 127  # of float32
-_MANTISSA_BITS = 23
+# How a float is read as bits: the integer of its size, bits of the mantissa, exponent bias.
+_LAYOUT = {torch.float32: (torch.int32, 23, 127), torch.float64: (torch.int64, 52, 1023)}
 
 
 @torch.no_grad()
@@ -27,33 +27,45 @@ def summary_row(values: Tensor) -> Tensor:
     if values.numel() == 0:
         return torch.from_numpy(empty_row()).to(values.device)
     x = _as_float(values.detach())
-    finite = torch.isfinite(x)
-    clean = torch.where(finite, x, 0.0)
-    head = (
-        torch.full((), float(x.numel()), device=x.device),
-        clean.sum(dtype=torch.float64),
-        torch.linalg.vector_norm(clean, dtype=torch.float64).square(),
-        (x == 0).sum(),
-        torch.isnan(x).sum(),
-        (x == math.inf).sum(),
-        (x == -math.inf).sum(),
-        torch.where(finite, x, math.inf).amin(),
-        torch.where(finite, x, -math.inf).amax(),
-    )
-    columns = [column.to(torch.float64) for column in head]
-    unknown = torch.zeros(2, dtype=torch.float64, device=x.device)  # units, dead
-    return torch.cat([torch.stack(columns), unknown, _exponents(clean).to(torch.float64)])
+    # In float64 at once: the default dtype may hold no such number.
+    count = torch.full((), x.numel(), dtype=torch.float64, device=x.device)
+    zeros = count - torch.count_nonzero(x)
+    low, high = torch.aminmax(x)
+    # Both ends are finite only if all is; on the CPU, asking costs nothing and saves five passes.
+    if x.is_cpu and math.isfinite(low) and math.isfinite(high):
+        clean, spoiled = x, [torch.zeros(())] * 3
+    else:
+        finite = torch.isfinite(x)
+        clean = torch.where(finite, x, 0.0)
+        spoiled = [torch.isnan(x).sum(), (x == math.inf).sum(), (x == -math.inf).sum()]
+        low = torch.where(finite, x, math.inf).amin()
+        high = torch.where(finite, x, -math.inf).amax()
+    total = clean.sum(dtype=torch.float64)
+    squares = torch.linalg.vector_norm(clean, dtype=torch.float64).square()
+    unknown = torch.zeros((), device=x.device)  # units, dead
+    columns = (count, total, squares, zeros, *spoiled, low, high, unknown, unknown)
+    head = torch.stack([column.to(torch.float64) for column in columns])
+    return torch.cat([head, _exponents(x, zeros, sum(spoiled, unknown))])
 
 
 def _as_float(x: Tensor) -> Tensor:
-    if x.dtype in (torch.float32, torch.float64):
+    if x.dtype in _LAYOUT:
         return x
-    return x.to(torch.float64 if x.dtype in (torch.int32, torch.int64) else torch.float32)
+    # Half precisions fit into float32; for integers only float64 has the digits.
+    return x.to(torch.float32 if x.is_floating_point() else torch.float64)
 
 
-def _exponents(clean: Tensor) -> Tensor:
-    """How many elements have each binary exponent, shape `(BINS,)`; zeros are left out."""
-    bits = clean.abs().to(torch.float32).flatten().view(torch.int32)
-    bins = (bits >> _MANTISSA_BITS) - (_EXPONENT_BIAS + EXPONENT_MIN)
-    bins = torch.where(clean.flatten() == 0, BINS, bins.clamp_(0, BINS - 1))
-    return torch.bincount(bins, minlength=BINS + 1)[:BINS]
+def _exponents(x: Tensor, zeros: Tensor, nonfinite: Tensor) -> Tensor:
+    """How many elements have each binary exponent, shape `(BINS,)`, float64.
+
+    Counted are the exponents as they stand in the bits, all of them. The first also counts zeros
+    and the last what is not finite; without those, what is beyond our bins goes to the two ends.
+    """
+    integer, mantissa, bias = _LAYOUT[x.dtype]
+    exponents = (x.flatten().view(integer) >> mantissa) & (2 * bias + 1)
+    counts = torch.bincount(exponents, minlength=2 * bias + 2).to(torch.float64)
+    first = EXPONENT_MIN + bias
+    bins = counts[first : first + BINS].clone()
+    bins[0] += counts[:first].sum() - zeros
+    bins[-1] += counts[first + BINS :].sum() - nonfinite
+    return bins

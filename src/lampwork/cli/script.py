@@ -72,8 +72,8 @@ class Script:
             __cached__=None,
             __loader__=SourceFileLoader("__main__", path),
         )
-        if "__annotations__" in sys.modules["__main__"].__dict__:  # Python up to 3.13
-            main.__dict__["__annotations__"] = {}
+        if sys.version_info < (3, 14):  # later versions make it when it is asked for
+            main.__annotations__ = {}
         # For good, not only while it runs: what the script leaves behind (threads, exit
         # handlers, pickles) looks its classes up here.
         sys.modules["__main__"] = main

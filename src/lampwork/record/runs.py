@@ -15,13 +15,14 @@ def create(directory: str | os.PathLike[str], name: str | None = None) -> Path:
     """Make the folder of a new run and prove that it can be written.
 
     A name that is taken gets `-2`, `-3`, … appended: what a former run left is never touched.
-    Under `torchrun` all ranks share one folder, so there a folder of that name is joined.
+    Under `torchrun` all ranks share one folder, so there a folder of that name is joined, unless
+    its run has ended or this rank has a record in it already.
 
     Raises:
         RecordError: the folder cannot be made or written.
         InputError: a name that is not one plain folder name.
     """
-    if name is not None and (name in ("", ".", "..") or Path(name).name != name):
+    if name is not None and (name in ("", ".", "..") or Path(name).name != name or "\0" in name):
         raise InputError(f"name={name!r} is not a plain folder name: leave out slashes and dots")
     several = ranks.world_size() > 1
     base = name or _default_name(shared=several)
@@ -34,6 +35,8 @@ def create(directory: str | os.PathLike[str], name: str | None = None) -> Path:
                 if path.parent.is_dir():
                     continue
                 raise
+            if database(path).exists() or (path / "report.json").exists():
+                continue
             probe = path / f".write-probe-{os.getpid()}"
             probe.touch()
             probe.unlink()

@@ -4,8 +4,8 @@ How it ends: `close()` sends the last message and joins with a deadline; without
 a daemon and dies with the interpreter. Whatever was committed (at most half a second ago) is safe
 from then on, also from `kill -9`: the file is in WAL mode.
 
-When the disk fails, the thread keeps the error, drops what comes after and training goes on;
-`close()` returns the error for the session to tell.
+When the disk fails, the thread keeps the error and ends, what comes after is dropped and training
+goes on; `close()` returns the error for the session to tell.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from lampwork._core.clock import monotonic_s
+from lampwork._core.clock import Deadline
 from lampwork._core.errors import RecordError
 from lampwork._core.summary import Row
 from lampwork.record.schema import TABLES, VERSION, Tensor, pack
@@ -40,15 +41,13 @@ class Writer:
 
     def __init__(self, path: Path, meta: Mapping[str, Any]) -> None:
         self.path = path
-        self._error: sqlite3.Error | None = None
+        self._error: Exception | None = None
         self._todo: queue.SimpleQueue[tuple[str, Sequence[Any]] | threading.Event | None]
         self._todo = queue.SimpleQueue()
         try:
-            self._create()
+            self._create({"schema": VERSION, **meta})
         except sqlite3.Error as error:
             raise RecordError(f"cannot create the record {str(path)!r}: {error}") from error
-        for key, value in {"schema": VERSION, **meta}.items():
-            self.meta(key, value)
         self._thread = threading.Thread(target=self._run, name="lampwork-writer", daemon=True)
         self._thread.start()
 
@@ -91,9 +90,13 @@ class Writer:
 
     def flush(self, timeout_s: float = CLOSE_TIMEOUT_S) -> bool:
         """Wait until everything put so far is committed; whether it was, within the deadline."""
-        done = threading.Event()
+        done, deadline = threading.Event(), Deadline(timeout_s)
         self._todo.put(done)
-        return done.wait(timeout_s) and self._error is None
+        # In short waits: a thread that has ended, or stayed behind in a fork, answers nobody.
+        while not done.wait(min(0.1, deadline.left_s())):
+            if deadline.passed() or not self._thread.is_alive():
+                return False
+        return self._error is None
 
     def close(self) -> RecordError | None:
         """Commit and end the thread. Returns what went wrong, if something did."""
@@ -112,34 +115,31 @@ class Writer:
         if self._error is None:
             self._todo.put((sql, values))
 
-    def _create(self) -> None:
-        connection = sqlite3.connect(self.path)
-        try:
+    def _create(self, meta: Mapping[str, Any]) -> None:
+        facts = [(key, json.dumps(value)) for key, value in meta.items()]
+        with closing(sqlite3.connect(self.path)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
-            connection.executescript(TABLES)
+            # One transaction: whoever reads meanwhile finds a whole record or none.
+            connection.executescript("BEGIN;" + TABLES)
+            connection.executemany("INSERT INTO meta VALUES (?, ?)", facts)
             connection.commit()
-        finally:
-            connection.close()
 
     def _run(self) -> None:
-        connection = sqlite3.connect(self.path)
         try:
-            connection.execute("PRAGMA synchronous=NORMAL")
-            while self._drain(connection):
-                pass
-        except sqlite3.Error as error:
+            with closing(sqlite3.connect(self.path)) as connection:
+                connection.execute("PRAGMA synchronous=NORMAL")
+                while self._drain(connection):
+                    pass
+        except Exception as error:  # not only the disk's: SQLite refuses some text and numbers
             self._error = error
-        finally:
-            self._release_waiters()
-            connection.close()
 
     def _drain(self, connection: sqlite3.Connection) -> bool:
         """Write what comes within one commit interval; False when it was the last."""
         waiters: list[threading.Event] = []
-        more, until = True, monotonic_s() + COMMIT_EVERY_S
-        while (left := until - monotonic_s()) > 0 and more and not waiters:
+        more, until = True, Deadline(COMMIT_EVERY_S)
+        while more and not waiters and not until.passed():
             try:
-                item = self._todo.get(timeout=left)
+                item = self._todo.get(timeout=until.left_s())
             except queue.Empty:
                 break
             if item is None:
@@ -152,13 +152,3 @@ class Writer:
         for waiter in waiters:
             waiter.set()
         return more
-
-    def _release_waiters(self) -> None:
-        # After an error nobody may wait in vain; `flush` sees the error and returns False.
-        while True:
-            try:
-                item = self._todo.get_nowait()
-            except queue.Empty:
-                return
-            if isinstance(item, threading.Event):
-                item.set()

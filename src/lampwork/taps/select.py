@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import torch
 from torch import nn
 
 from lampwork._core import names
@@ -18,9 +19,9 @@ def by_glob(model: nn.Module, globs: Iterable[str]) -> dict[str, nn.Module]:
 
     Raises:
         NameNotFound: a glob that matches no module.
-        InputError: the model was compiled before.
+        InputError: the model was compiled or scripted before.
     """
-    refuse_compiled(model)
+    refuse_unhookable(model)
     modules = dict(model.named_modules())
     return {name: modules[name] for name in names.select(list(modules), globs, what="module")}
 
@@ -30,7 +31,7 @@ def with_values(model: nn.Module) -> dict[str, nn.Module]:
 
     A container's output is that of its last child, so containers are left out.
     """
-    refuse_compiled(model)
+    refuse_unhookable(model)
     return {
         name: module
         for name, module in model.named_modules()
@@ -38,15 +39,21 @@ def with_values(model: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def refuse_compiled(model: nn.Module) -> None:
-    """Raise for a compiled model: torch ignores hooks that come after the compilation, silently.
+def refuse_unhookable(model: nn.Module) -> None:
+    """Raise for a model that was compiled or scripted: torch ignores or refuses hooks on these.
 
     Raises:
         InputError: always says which module, and the cure.
     """
     for name, module in model.named_modules():
+        label = repr(name or type(module).__name__)
         if getattr(module, "_compiled_call_impl", None) is not None or hasattr(module, "_orig_mod"):
             raise InputError(
-                f"{name or type(module).__name__!r} is already compiled, and torch ignores hooks "
-                "added after that: open the block on the plain model first, then torch.compile it"
+                f"{label} is already compiled, and torch ignores hooks added after that: "
+                "open the block on the plain model first, then torch.compile it"
+            )
+        if isinstance(module, torch.jit.ScriptModule):
+            raise InputError(
+                f"{label} is a ScriptModule, which takes no hooks: open the block on the plain "
+                "model, before torch.jit.script or trace"
             )

@@ -112,14 +112,21 @@ def in_backward() -> bool:
 
     A forward in it is a recomputation by `torch.utils.checkpoint`, of either kind.
     """
-    return torch._C._current_graph_task_id() != -1
+    return backward_pass() != -1
+
+
+def backward_pass() -> int:
+    """The number of the backward pass that runs on this thread; -1 outside of one."""
+    return torch._C._current_graph_task_id()
 
 
 def on_gradient(tensor: Tensor, seen: Callable[[Tensor], None]) -> RemovableHandle:
     """Call `seen` with the gradient of a tensor that requires grad; the gradient stays as it is."""
 
-    def hook(gradient: Tensor) -> None:
-        seen(gradient)
+    def hook(gradient: Tensor | None) -> None:
+        # None: a sibling from the same operation (`unbind`, `split`) got a gradient, this one none.
+        if gradient is not None:
+            seen(gradient)
 
     return tensor.register_hook(hook)
 

@@ -160,7 +160,7 @@ class _Watcher(TorchFunctionMode):
         self._notes: dict[int, _Note] = {}
         self._held: list[Tensor] = []
         self._met: dict[str, tuple[str, float | None]] = {}
-        self._seen: set[str] = set()
+        self._seen: dict[str, None] = {}  # a set that keeps the order of the pass
         self._closing: set[str] = set()
         for name, parameter in model.named_parameters():
             self._set(parameter, _Note(weights=frozenset([name])))
@@ -220,7 +220,7 @@ class _Watcher(TorchFunctionMode):
                 data.append(note)
             elif note and tensor.dim() >= 2:
                 matrices |= note.weights
-        self._seen |= matrices
+        self._seen |= dict.fromkeys(sorted(matrices))
         merged = _merge(data)
         self._meet(merged.unmet, ("linear", None))
         ends = matrices
@@ -241,7 +241,7 @@ class _Watcher(TorchFunctionMode):
         if one and other and one.roots & other.roots and one.depth != other.depth:
             longer = one if one.depth > other.depth else other
             self._closing |= longer.last
-            self._seen |= longer.last
+            self._seen |= dict.fromkeys(sorted(longer.last))
 
     def _set(self, tensor: Tensor, note: _Note) -> None:
         self._notes[id(tensor)] = note

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from lampwork.taps.statistic import alive, channel_dim, has_1d_convolutions, measure
 from lampwork.taps.structure import tensors
@@ -71,6 +72,7 @@ class Activations:
         self._model, self._modules, self._guard = model, modules, guard
         self._channels_first = has_1d_convolutions(model)
         self._forwards: list[_Forward] = []
+        self._gradient_hooks: list[RemovableHandle] = []
         self._root_taps: Taps | None = None
         self._taps: Taps | None = None
         self.seen: dict[Key, Seen] = {}
@@ -87,7 +89,7 @@ class Activations:
             if taps is not None:
                 taps.remove()
         self._taps = self._root_taps = None
-        self._forwards = []
+        self._forget()
 
     def take(self) -> Taken:
         """Hand over what came since the last call.
@@ -95,7 +97,9 @@ class Activations:
         Gradients that still arrive for it, through a graph that the user keeps, are dropped.
         """
         forwards = [forward for forward in self._forwards if forward.trained] or self._forwards
-        self._forwards = []
+        self._forget()
+        if self._taps is not None:
+            self._taps.restart()  # nobody else does in a model that is only called by its parts
         silent: dict[Key, Tensor] = {}
         for forward in forwards:
             for key, channels in forward.alive.items():
@@ -107,6 +111,13 @@ class Activations:
             training=forwards[-1].training if forwards else None,
             forwards=len(forwards),
         )
+
+    def _forget(self) -> None:
+        self._forwards = []
+        # An output may be a parameter itself, or be kept by the user: they outlive the step.
+        for handle in self._gradient_hooks:
+            handle.remove()
+        self._gradient_hooks = []
 
     def _begin(self, visit: Visit, inputs: Inputs) -> None:
         if not visit.recomputed and torch.is_grad_enabled():
@@ -146,11 +157,10 @@ class Activations:
             gradient_key = key._replace(kind="grad_output")
             # Described now and not when the gradient comes: ids are to follow the depth.
             self._describe(gradient_key, visit.module, tensor)
-            on_gradient(tensor, self._guard(partial(self._gradient, forward, gradient_key)))
+            seen = self._guard(partial(self._gradient, forward, gradient_key))
+            self._gradient_hooks.append(on_gradient(tensor, seen))
 
     def _gradient(self, forward: _Forward, key: Key, gradient: Tensor) -> None:
-        if not any(forward is current for current in self._forwards):
-            return
         forward.trained = True
         row = measure(gradient)
         if row is not None:

@@ -6,6 +6,7 @@
 
 Copies are taken while the module is called, so they hold also where a later operation works in
 place. Gradients are those of `torch.autograd.grad`: of the whole loss with respect to that tensor.
+Where a hook of yours edits a gradient, the edited one is seen if your hook was there first.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils.hooks import RemovableHandle
 
 from lampwork._core import names
 from lampwork._core.errors import InputError, NameNotFound
 from lampwork.taps import select
 from lampwork.taps.structure import map_tensors, tensors
-from lampwork.taps.tap import Inputs, Taps, Visit, on_gradient
+from lampwork.taps.tap import Inputs, Taps, Visit, backward_pass, on_gradient
 
 
 @dataclass(slots=True)
@@ -31,11 +33,22 @@ class _Flow:
     """The gradient that has reached one tensor so far, summed over backward passes."""
 
     gradient: Tensor | None = None
+    # The first run of the forward saw the tensor in the graph, so all of its gradient comes there.
+    followed: bool = False
 
     def add(self, gradient: Tensor) -> None:
         new = gradient.detach()
         # Out of place: the user may hold the sum that was there before.
         self.gradient = new.clone() if self.gradient is None else self.gradient + new
+
+
+@dataclass(slots=True)
+class _Parameter:
+    """A parameter in use; held, so that no other tensor can get its id while the block runs."""
+
+    tensor: Tensor
+    value: Tensor
+    flow: _Flow
 
 
 class Call:
@@ -47,8 +60,10 @@ class Call:
         self._parameters = parameters
         self._output: Any = None
         self._output_flows: list[_Flow] = []
-        # The forward ran without a graph: reentrant checkpointing will run it again with one.
+        # The forward ran without a graph: reentrant checkpointing will run it again with one, in
+        # each backward pass.
         self._awaits_graph = False
+        self._last_backward = -1
 
     @property
     def input(self) -> Any:
@@ -106,17 +121,15 @@ class Capture:
         self._modules = select.by_glob(model, globs or ("*",))
         self._gradients, self._clone = gradients, clone
         self._calls: dict[str, Call] = {}
+        self._handles: list[RemovableHandle] = []
+        self._parameters: dict[int, _Parameter] = {}
         self._taps: Taps | None = None
 
     def __enter__(self) -> Capture:
         if self._taps is not None:
             raise InputError("this capture is open already: call lampwork.capture(…) once more")
         self._calls.clear()
-        self._handles: list[RemovableHandle] = []
-        self._flows: dict[int, _Flow] = {}
-        self._copies: dict[int, tuple[int, Tensor]] = {}
         self._taps = Taps(self._modules, before=self._before, after=self._after)
-        self._watch_parameters()
         return self
 
     def __exit__(
@@ -131,7 +144,7 @@ class Capture:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self._copies.clear()
+        self._parameters.clear()
 
     def __getitem__(self, name: str) -> Call:
         """The first call of a module; the second one has the name `name#2`.
@@ -139,8 +152,8 @@ class Capture:
         Raises:
             NameNotFound: no such module was captured, or it was not called in the block.
         """
-        if name in self._calls:
-            return self._calls[name]
+        if name in self:
+            return self._calls[name.removesuffix("#1")]
         module, _, number = name.partition("#")
         if module not in self._modules:
             text = names.not_found(module, list(self._modules), what="captured module")
@@ -151,11 +164,12 @@ class Capture:
             )
         else:
             calls = sum(label.partition("#")[0] == module for label in self._calls)
-            text = f"{module!r} was called {calls} times, there is no call #{number}"
+            times = "once" if calls == 1 else f"{calls} times"
+            text = f"{module!r} was called {times}, there is no call #{number}"
         raise NameNotFound(text)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._calls
+        return name.removesuffix("#1") in self._calls
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._calls)
@@ -170,13 +184,13 @@ class Capture:
     def _before(self, visit: Visit, inputs: Inputs) -> None:
         found = tensors(inputs)
         if visit.recomputed:
-            visit.memo = self._first_run_of(visit, found)
+            visit.memo = self._first_run_of(visit, found) if torch.is_grad_enabled() else None
         else:
             call = Call([self._copy(tensor) for tensor in found], self._parameters_of(visit.module))
             label = visit.name if visit.call == 1 else f"{visit.name}#{visit.call}"
             self._calls[label] = visit.memo = call
         if visit.memo is not None:
-            self._follow(found, visit.memo._input_flows)
+            self._follow(found, visit.memo._input_flows, again=visit.recomputed)
 
     def _after(self, visit: Visit, output: Any) -> None:
         call, found = visit.memo, tensors(output)
@@ -186,55 +200,66 @@ class Capture:
             call._output = map_tensors(self._copy, output)
             call._output_flows = [_Flow() for _ in found]
             call._awaits_graph = not torch.is_grad_enabled()
-        self._follow(found, call._output_flows)
+        self._follow(found, call._output_flows, again=visit.recomputed)
 
     def _first_run_of(self, visit: Visit, found: list[Tensor]) -> Call | None:
         """The call that is being recomputed, where its gradients are still to come.
 
-        Segments are recomputed in reverse, so calls of a reused module are told by their inputs.
+        Calls of a reused module are told by their inputs. Among equal ones it is the last:
+        segments are recomputed in reverse.
         """
-        for label, call in self._calls.items():
+        for label, call in reversed(self._calls.items()):
             if label.partition("#")[0] == visit.name and call._awaits_graph:
-                pairs = zip(call._inputs, found, strict=False)
-                if all(a.shape == b.shape and torch.equal(a, b) for a, b in pairs):
-                    call._awaits_graph = False
+                again = call._last_backward == backward_pass()
+                if not again and _same(call._inputs, found):
+                    call._last_backward = backward_pass()
                     return call
         return None
 
     def _copy(self, tensor: Tensor) -> Tensor:
         return tensor.detach().clone() if self._clone else tensor.detach()
 
-    def _follow(self, found: list[Tensor], flows: list[_Flow]) -> None:
+    def _follow(self, found: list[Tensor], flows: list[_Flow], *, again: bool = False) -> None:
         if not self._gradients:
             return
-        for tensor, flow in zip(found, flows, strict=True):
-            if tensor.requires_grad:
+        for tensor, flow in zip(found, flows, strict=False):
+            if tensor.requires_grad and not (again and flow.followed):
                 self._handles.append(on_gradient(tensor, flow.add))
-
-    def _watch_parameters(self) -> None:
-        for module in self._modules.values():
-            for parameter in module.parameters():
-                if id(parameter) not in self._flows:
-                    flow = self._flows[id(parameter)] = _Flow()
-                    self._follow([parameter], [flow])
+                flow.followed = not again
 
     def _parameters_of(self, module: nn.Module) -> dict[str, tuple[Tensor, _Flow]]:
-        return {
-            name: (self._value(parameter), self._flows.setdefault(id(parameter), _Flow()))
-            for name, parameter in module.named_parameters()
-        }
+        found = {}
+        for name, tensor in module.named_parameters():
+            if not is_lazy(tensor):  # has no value before its own module is called
+                parameter = self._parameter(tensor)
+                found[name] = parameter.value, parameter.flow
+        return found
 
-    def _value(self, parameter: nn.Parameter) -> Tensor:
-        """A copy of the parameter, shared by all calls that see the same version of it."""
-        version, copy = self._copies.get(id(parameter), (-1, None))
-        if copy is None or version != parameter._version:
-            copy = self._copy(parameter)
-            self._copies[id(parameter)] = (parameter._version, copy)
-        return copy
+    def _parameter(self, tensor: Tensor) -> _Parameter:
+        """The parameter with a copy of its value, shared by all calls that see the same value."""
+        known = self._parameters.get(id(tensor))
+        if known is None:
+            known = _Parameter(tensor, self._copy(tensor), _Flow())
+            self._parameters[id(tensor)] = known
+            self._follow([tensor], [known.flow])
+        # By value, since writing to `parameter.data` leaves no trace in the parameter's version.
+        elif not torch.equal(known.value, tensor):
+            known.value = self._copy(tensor)
+        return known
 
 
 def _single(found: list[Any]) -> Any:
     return found[0] if len(found) == 1 else tuple(found)
+
+
+def _same(inputs: list[Tensor], others: list[Tensor]) -> bool:
+    """Whether two calls took the same tensors; NaN equals NaN."""
+    return len(inputs) == len(others) and all(
+        one.shape == other.shape
+        and one.dtype == other.dtype
+        and torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
+        for one, other in zip(inputs, others, strict=True)
+    )
 
 
 def capture(model: nn.Module, *globs: str, gradients: bool = True, clone: bool = True) -> Capture:
@@ -265,20 +290,27 @@ class GradientCapture:
 
     def __init__(self, tensors: dict[str, Tensor]) -> None:
         for name, tensor in tensors.items():
-            if not isinstance(tensor, Tensor) or not tensor.requires_grad:
-                kind = "a tensor without graph" if isinstance(tensor, Tensor) else type(tensor)
+            if not isinstance(tensor, Tensor):
+                raise InputError(f"{name} is a {type(tensor).__name__}: give the tensor itself")
+            if not tensor.requires_grad:
                 raise InputError(
-                    f"{name} is {kind}, so no gradient can reach it: make it, or what it is "
-                    "computed from, with requires_grad=True and outside torch.no_grad()"
+                    f"{name} is a tensor without graph, so no gradient can reach it: make it, or "
+                    "what it is computed from, with requires_grad=True and outside torch.no_grad()"
                 )
-        self._tensors = tensors
+        self._tensors: dict[str, Tensor] | None = tensors
         self._flows = {name: _Flow() for name in tensors}
         self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> GradientCapture:
+        if self._tensors is None:
+            raise InputError(
+                "this block was entered before: call lampwork.capture_gradients(…) once more"
+            )
         self._handles = [
             on_gradient(tensor, self._flows[name].add) for name, tensor in self._tensors.items()
         ]
+        # Whether the graph outlives the block is the user's affair.
+        self._tensors = None
         return self
 
     def __exit__(

@@ -10,10 +10,11 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from lampwork.taps.statistic import measure
+from lampwork.taps.statistic import all_zero, measure
 from lampwork.taps.tap import on_gradient
 from lampwork.watch.activations import Key, Seen
 from lampwork.watch.guard import Guard
@@ -37,6 +38,7 @@ class Parameters:
         self._optimized: set[str] = set()
         self._before: dict[str, Tensor] = {}
         self._clean: list[bool] = []
+        self._clean_for: Optimizer | None = None
         self._clean_handle: RemovableHandle | None = None
         self.seen: dict[Key, Seen] = {}
 
@@ -45,22 +47,32 @@ class Parameters:
         ids = {id(p) for group in optimizer.param_groups for p in group["params"]}
         return {name: p for name, p in self._named.items() if id(p) in ids}
 
+    def note_optimizer(self, optimizer: Optimizer) -> None:
+        """Note which parameters an optimizer owns, also where its steps are not recorded."""
+        self._optimized |= self.owned_by(optimizer).keys()
+
     @torch.no_grad()
     def before_step(self, optimizer: Optimizer) -> list[tuple[Key, Tensor]]:
         """Rows of weights and gradients as the optimizer is about to see them."""
+        self.note_optimizer(optimizer)
+        self._before = {n: p.detach().clone() for n, p in self.owned_by(optimizer).items()}
+        self.describe()
+        rows = [(Key("weight", name), measure(p)) for name, p in self._ready()]
+        return [(key, row) for key, row in rows if row is not None] + self.gradients(optimizer)
+
+    @torch.no_grad()
+    def gradients(self, optimizer: Optimizer) -> list[tuple[Key, Tensor]]:
+        """Rows of the gradients as this optimizer sees them now."""
         owned = self.owned_by(optimizer)
-        self._optimized |= owned.keys()
         # A fused optimizer divides by the scale of the GradScaler itself, after this hook.
         scale = getattr(optimizer, "grad_scale", None)
-        scale = 1.0 if scale is None else scale
         rows = []
-        for name, parameter in self._named.items():
-            self._describe(name, parameter)
-            rows.append((Key("weight", name), measure(parameter)))
-            if parameter.grad is not None:
-                gradient = parameter.grad / scale if name in owned else parameter.grad
+        for name, parameter in self._ready():
+            gradient = parameter.grad
+            if gradient is not None:
+                if scale is not None and name in owned:
+                    gradient = gradient / scale
                 rows.append((Key("grad", name), measure(gradient)))
-        self._before = {name: p.detach().clone() for name, p in owned.items()}
         return [(key, row) for key, row in rows if row is not None]
 
     @torch.no_grad()
@@ -73,28 +85,30 @@ class Parameters:
         self._before.clear()
         return [(key, row) for key, row in rows if row is not None]
 
-    def watch_stale_gradient(self) -> None:
-        """From now to the next `stale_gradient`, look whether gradients were cleared.
+    def watch_stale_gradient(self, optimizer: Optimizer) -> None:
+        """From now, just after its step, to `stale_gradient`: look whether gradients are cleared.
 
         A hook on one parameter sees its `grad` just before each backward pass adds to it.
         """
-        self._clean.clear()
-        for name in self._optimized:
-            parameter = self._named[name]
+        self._clean, self._clean_for = [], optimizer
+        for parameter in self.owned_by(optimizer).values():
             if parameter.grad is not None and parameter.is_leaf and parameter.requires_grad:
                 self._clean_handle = on_gradient(
                     parameter, self._guard(partial(self._look, parameter))
                 )
                 return
 
-    def stale_gradient(self) -> bool:
-        """Whether every backward pass since the last step added to a gradient of before it.
+    def stale_gradient(self, optimizer: Optimizer) -> bool:
+        """Whether every backward pass since this optimizer's last step added to a gradient of then.
 
         One pass that found it cleared is enough to acquit: in a GAN the generator's pass runs
-        through the discriminator before that one's gradients are cleared.
+        through the discriminator before that one's gradients are cleared. Where another optimizer
+        has stepped in between, nothing is known.
         """
         self.remove()
-        return bool(self._clean) and not any(self._clean)
+        known = optimizer is self._clean_for and bool(self._clean)
+        self._clean_for = None
+        return known and not any(self._clean)
 
     def remove(self) -> None:
         """Take the hook off, if there is one."""
@@ -103,15 +117,20 @@ class Parameters:
             self._clean_handle = None
 
     def _look(self, parameter: nn.Parameter, _: Tensor) -> None:
-        gradient = parameter.grad
-        self._clean.append(gradient is None or not bool((gradient.detach() != 0).any()))
+        self._clean.append(parameter.grad is None or all_zero(parameter.grad))
 
-    def _describe(self, name: str, parameter: nn.Parameter) -> None:
-        facts = {
-            "module": self._owner.get(name, ""),
-            "requires_grad": parameter.requires_grad,
-            "optimized": name in self._optimized,
-        }
-        dtype = str(parameter.dtype).removeprefix("torch.")
-        for kind in ("weight", "grad", "update"):
-            self.seen[Key(kind, name)] = Seen(tuple(parameter.shape), dtype, facts)
+    def describe(self) -> None:
+        """Bring `seen` up to date."""
+        for name, parameter in self._ready():
+            facts = {
+                "module": self._owner.get(name, ""),
+                "requires_grad": parameter.requires_grad,
+                "optimized": name in self._optimized,
+            }
+            dtype = str(parameter.dtype).removeprefix("torch.")
+            for kind in ("weight", "grad", "update"):
+                self.seen[Key(kind, name)] = Seen(tuple(parameter.shape), dtype, facts)
+
+    def _ready(self) -> list[tuple[str, nn.Parameter]]:
+        """The parameters that have values: those of a lazy module come with its first call."""
+        return [(name, p) for name, p in self._named.items() if not is_lazy(p)]

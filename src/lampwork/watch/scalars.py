@@ -27,31 +27,36 @@ class Scalars:
         Raises:
             InputError: not one number.
         """
-        if isinstance(value, Tensor) and value.numel() == 1 and not value.is_cpu:
-            self._pending.append((step, name, value.detach().double().reshape(())))
+        if isinstance(value, Tensor) and _can_wait(value):
+            # A copy: the user may go on adding to it.
+            self._pending.append((step, name, value.detach().clone().reshape(())))
             if len(self._pending) >= _MOST_PENDING:
                 self.resolve()
         else:
             self._writer.scalar(step, name, _number(name, value))
 
     def resolve(self) -> None:
-        """Read the numbers that wait on an accelerator: one transfer per device."""
+        """Read the numbers that wait on an accelerator: one transfer per device and dtype."""
         pending, self._pending = self._pending, []
-        for device in dict.fromkeys(value.device for _, _, value in pending):
-            here = [item for item in pending if item[2].device == device]
+        for kind in dict.fromkeys((value.device, value.dtype) for _, _, value in pending):
+            here = [item for item in pending if (item[2].device, item[2].dtype) == kind]
             values = torch.stack([value for _, _, value in here]).tolist()
             for (step, name, _), value in zip(here, values, strict=True):
                 self._writer.scalar(step, name, value)
 
 
+def _can_wait(value: Tensor) -> bool:
+    return not value.is_cpu and value.numel() == 1 and not value.is_complex()
+
+
 def _number(name: str, value: Any) -> float:
-    plain = value.detach() if isinstance(value, Tensor) else value
-    size = plain.numel() if isinstance(plain, Tensor) else np.size(plain)
+    size = value.numel() if isinstance(value, Tensor) else np.size(value)
+    plain = value.item() if size == 1 and hasattr(value, "item") else value
     try:
-        if size == 1:
+        if size == 1 and not isinstance(plain, str | bytes):
             return float(plain)
-    except (TypeError, ValueError):
-        pass  # a string, a complex number: told below
+    except (TypeError, ValueError, OverflowError):
+        pass  # None, a list, a complex number, one of 400 digits: told below
     shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
     raise InputError(
         f"{name} is a {type(value).__name__}{shape}, not one number: log for example its mean"

@@ -12,6 +12,7 @@ import datetime
 import json
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
@@ -85,8 +87,9 @@ class Watch:
         Raises:
             RecordError: the folder cannot be written.
         """
-        self.path = runs.create(self._directory, self._name)
-        self._writer = Writer(runs.database(self.path), self._meta())
+        path = runs.create(self._directory, self._name)
+        self._writer = Writer(runs.database(path), self._meta())
+        self.path, self._owner = path, os.getpid()
         self._scalars = Scalars(self._writer)
         atexit.register(self.stop)
 
@@ -100,12 +103,11 @@ class Watch:
         self._rows: list[tuple[Key, Tensor]] = []
         self._notes: dict[str, Any] = {}
         self._optimizers: list[str] = []
+        self._stepping: list[Optimizer] = []
         self._began = self._step_began = monotonic_s()
         self._cost_before_s = 0.0
-        self._handles = on_optimizer_step(
-            self._guard(self._before_step), self._guard(self._after_step)
-        )
-        self._install()
+        self._handles = on_optimizer_step(self._before_step, self._after_step)
+        self._tap()
 
     def stop(self) -> None:
         """Take all hooks off, finish the record and write `report.json`; idle the second time."""
@@ -114,11 +116,9 @@ class Watch:
         if writer is None:
             return
         atexit.unregister(self.stop)
-        self._scalars.resolve()
-        if self._snapshots is not None and self.step > 0:
-            self._take_pictures(writer)
-        writer.meta("steps", self.step)
-        writer.meta("optimizers", self._optimizers)
+        if os.getpid() != self._owner:
+            return  # in a forked child: the run is its parent's
+        Guard(self._untap)(self._write_end)(writer)
         writer.meta("finished", True)
         error = writer.close()
         if error is not None:
@@ -137,7 +137,7 @@ class Watch:
     ) -> None:
         self.stop()
 
-    def log(self, **scalars: float | Tensor) -> None:
+    def log(self, /, **scalars: float | Tensor) -> None:
         """Keep numbers of this step, e.g. `run.log(loss=loss, accuracy=0.9)`.
 
         Tensors on an accelerator are read later, together, so that logging does not wait for it.
@@ -173,25 +173,20 @@ class Watch:
         return diagnose(Record(self.path))
 
     def _meta(self) -> dict[str, Any]:
-        modes = (_DropoutNd, _NormBase)
-        found = {type(m).__name__ for m in self._model.modules() if isinstance(m, modes)}
+        modules = self._model.modules()
+        parameters = [p for p in self._model.parameters() if not is_lazy(p)]
         return {
+            "lampwork": version("lampwork"),
             "torch": torch.__version__,
             "model": type(self._model).__name__,
-            "parameters": sum(p.numel() for p in self._model.parameters()),
-            "mode_modules": sorted(found),
+            "parameters": sum(p.numel() for p in parameters),
+            "mode_modules": sorted({type(m).__name__ for m in modules if _differs_in_eval(m)}),
             "every": self._every,
             "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "argv": sys.argv,
             "optimizers": [],
             "finished": False,
         }
-
-    def _install(self) -> None:
-        self._activations.install()
-        if self._snapshots is not None:
-            self._snapshots.install()
-        self._parameters.watch_stale_gradient()
 
     def abandon(self) -> None:
         """Do nothing more; may be called from inside an optimizer's step, unlike `stop`."""
@@ -204,6 +199,11 @@ class Watch:
                 handle.remove()
             self._handles = []
             self._untap()
+
+    def _tap(self) -> None:
+        self._activations.install()
+        if self._snapshots is not None:
+            self._snapshots.install()
 
     def _untap(self) -> None:
         # The optimizer hooks stay: torch forbids removing them from inside one of them.
@@ -219,14 +219,39 @@ class Watch:
         return bool(self._parameters.owned_by(optimizer))
 
     def _before_step(self, optimizer: Optimizer) -> None:
-        if not self.steps_with(optimizer) or not self._schedule.due(self.step):
+        if not self.steps_with(optimizer):
             return
+        self._leave_step(optimizer)  # one that raised
+        self._stepping.append(optimizer)
+        # An optimizer that is stepped by another one, which wraps it, makes no step of its own.
+        if len(self._stepping) == 1 and self._schedule.due(self.step):
+            self._guard(self._read_step)(optimizer)
+
+    def _after_step(self, optimizer: Optimizer) -> None:
+        self._parameters.note_optimizer(optimizer)
+        if not self._leave_step(optimizer) or self._stepping:
+            return
+        if type(optimizer).__name__ not in self._optimizers:
+            self._optimizers.append(type(optimizer).__name__)
+        if self._schedule.due(self.step):
+            self._guard(self._write_step)(optimizer)
+        self.step += 1  # also when watching was given up: what the user logs goes on
+        self._guard(self._await_step)(optimizer)
+
+    def _leave_step(self, optimizer: Optimizer) -> bool:
+        """Whether a step of this optimizer had begun."""
+        found = [i for i, other in enumerate(self._stepping) if other is optimizer]
+        if found:
+            del self._stepping[found[0] :]
+        return bool(found)
+
+    def _read_step(self, optimizer: Optimizer) -> None:
         assert self._writer is not None
         taken = self._activations.take()
         self._rows = taken.rows + self._parameters.before_step(optimizer)
         self._notes = {
             "training": self._model.training if taken.training is None else taken.training,
-            "stale_gradient": self._parameters.stale_gradient(),
+            "stale_gradient": self._parameters.stale_gradient(optimizer),
             "lr": [float(group["lr"]) for group in optimizer.param_groups if "lr" in group],
             "optimizer": type(optimizer).__name__,
             "forwards": taken.forwards,
@@ -237,23 +262,19 @@ class Watch:
             if self._snapshots.due(self.step):
                 self._take_pictures(self._writer)
 
-    def _after_step(self, optimizer: Optimizer) -> None:
-        if not self.steps_with(optimizer):
-            return
-        if type(optimizer).__name__ not in self._optimizers:
-            self._optimizers.append(type(optimizer).__name__)
-        if self._schedule.due(self.step):
-            self._rows += self._parameters.after_step()
-            self._write_step()
-        self.step += 1
-        self._step_began = monotonic_s()
-        if self._schedule.due(self.step):
-            self._install()
-        else:
-            self._activations.remove()
+    def _read_closure(self, optimizer: Optimizer) -> None:
+        """What `step(closure)` computed, where nothing was computed before it."""
+        taken = self._activations.take()
+        if taken.forwards and not self._notes["forwards"]:
+            before = [(key, row) for key, row in self._rows if key.kind != "grad"]
+            self._rows = before + taken.rows + self._parameters.gradients(optimizer)
+            self._notes |= {"training": taken.training, "forwards": taken.forwards}
+            self._ledger.count_silent(taken.alive)
 
-    def _write_step(self) -> None:
+    def _write_step(self, optimizer: Optimizer) -> None:
         assert self._writer is not None
+        self._read_closure(optimizer)
+        self._rows += self._parameters.after_step()
         self._ledger.announce({**self._activations.seen, **self._parameters.seen}, self._writer)
         rows = self._ledger.rows(self._rows)
         self._rows = []
@@ -264,6 +285,24 @@ class Watch:
         cost = self._guard.cost_s - self._cost_before_s
         self._cost_before_s = self._guard.cost_s
         self._schedule.recorded(self.step, cost, now - self._step_began - cost)
+
+    def _await_step(self, last: Optimizer) -> None:
+        self._step_began = monotonic_s()
+        if self._schedule.due(self.step):
+            self._tap()
+            self._parameters.watch_stale_gradient(last)
+        else:
+            self._activations.remove()
+
+    def _write_end(self, writer: Writer) -> None:
+        writer.meta("steps", self.step)
+        writer.meta("optimizers", self._optimizers)
+        self._scalars.resolve()
+        if self.step > 0:
+            self._parameters.describe()
+            self._ledger.announce(self._parameters.seen, writer)
+            if self._snapshots is not None:
+                self._take_pictures(writer)
 
     def _take_pictures(self, writer: Writer) -> None:
         assert self._snapshots is not None
@@ -281,6 +320,12 @@ class Watch:
             (self.path / "report.json").write_text(text + "\n", encoding="utf-8")
         except Exception:  # whatever it is, a trained model must not be lost over a report
             log.exception("%s is recorded, but its report could not be written", self.path)
+
+
+def _differs_in_eval(module: nn.Module) -> bool:
+    if isinstance(module, _DropoutNd):
+        return module.p > 0
+    return isinstance(module, _NormBase) and module.track_running_stats
 
 
 def watch(

@@ -67,8 +67,10 @@ class Snapshots:
         kernels = convolution.weight.detach().mean(dim=1)
         shots = [Snapshot(self._name, "kernels", _grey(kernels[: 2 * MAX_MAPS]))]
         if self._probe is not None:
-            # The class's own forward: no hook of anybody runs, nothing is counted.
-            maps = type(convolution).forward(convolution, self._probe)[0]
+            # The plain convolution with these weights, whatever a subclass adds: no hook of
+            # anybody runs, no random number is drawn.
+            probe = self._probe.to(convolution.weight)
+            maps = nn.Conv2d.forward(convolution, probe)[0]
             shots.append(Snapshot(self._name, "input", _grey(self._probe[0].mean(0, keepdim=True))))
             shots.append(Snapshot(self._name, "feature_maps", _grey(maps[:MAX_MAPS])))
         return shots

@@ -1,0 +1,137 @@
+"""Findings about the loss: silent where none was logged. They tell that, the others tell why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lampwork.diagnose.curve import Curve, at_guessing, guessing, training_loss
+from lampwork.diagnose.finding import Finding, plain
+from lampwork.diagnose.optimiser import pace, rising
+from lampwork.record.reader import Record
+
+RUN_AWAY = 10.0
+MIN_VALUES = 20
+FLAT_VALUES = 200
+TRIED = 0.3
+
+
+def nonfinite(record: Record) -> Iterator[Finding]:
+    """`loss-nonfinite`: the loss is NaN or infinite.
+
+    A failure where the last value is still so; a warning where it recovered, as after a batch
+    whose every label is ignored.
+    """
+    curve = training_loss(record)
+    if curve is None or np.isfinite(curve.values).all():
+        return
+    bad = ~np.isfinite(curve.values)
+    first = int(np.argmax(bad))
+    yield Finding(
+        "loss-nonfinite",
+        "fail" if bad[-1] else "warn",
+        None,
+        int(curve.steps[first]),
+        {
+            "value": str(curve.values[first]),
+            "values": int(bad.sum()),
+            "of": len(curve),
+            "before": plain(curve.values[first - 1]) if first else None,
+        },
+        f"{curve.name} is no number any more: find the first operation that spoils it, in forward "
+        "or backward.\ntorch.autograd.set_detect_anomaly(True)  # for a few steps, it is slow",
+    )
+
+
+def diverging(record: Record) -> Iterator[Finding]:
+    """`loss-diverging`: the loss ends ten times above its start, and does not come back.
+
+    Judged by medians (see `curve.Curve`) of at least 20 values. A loss that may be negative has no
+    "ten times": what counts then is ten times the spread of its first values. Adversarial and
+    annealed losses rise severalfold in good health, hence ten, and hence not a second time from
+    the top: a loss that has come down to less than half of its highest fifth is silent, since a
+    change of task looks like that.
+    """
+    curve = training_loss(record)
+    if curve is None or len(curve) < MIN_VALUES or not np.isfinite(curve.values).all():
+        return
+    early = curve.values[: max(5, len(curve) // 10)]
+    scale = max(abs(curve.start), float(np.ptp(early)))
+    top = max(float(np.median(part)) for part in np.array_split(curve.values, 5))
+    if curve.end - curve.start <= (RUN_AWAY - 1) * scale or curve.end < 0.5 * top:
+        return
+    beyond = curve.values > curve.start + (RUN_AWAY - 1) * scale
+    yield Finding(
+        "loss-diverging",
+        "fail",
+        None,
+        int(curve.steps[np.argmax(beyond)]),
+        {"start": plain(curve.start), "end": plain(curve.end), "highest": plain(top)},
+        f"{curve.name} runs away instead of falling: lower the learning rate and clip the "
+        "gradients.\n"
+        "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # before optimizer.step()",
+    )
+
+
+def flat(record: Record) -> Iterator[Finding]:
+    """`loss-flat`: the loss stands where guessing would leave it.
+
+    That is ln C for C outputs, within 10 %. Accused after 200 values, if the loss has fallen by
+    less than 2 %, its second half shows no fall that stands out of its noise (slope below three
+    standard errors), and there was time: the matrix that moves most has been moved by 0.3 of its
+    norm, adding up all updates, or not at all. Accused after 20 values, too, if all are the same to
+    six digits. While the learning rate still rises nothing is said, nor where the noise of the
+    loss blurs it (a standard error above 0.3 % of it, as in batches of one).
+
+    Known limits: a regression has no level of guessing, and classes of unequal frequency lower it;
+    both are then silent. Problems with a long plateau before the first progress (parity,
+    saturating deep networks) may be accused on it.
+    """
+    curve = training_loss(record)
+    if curve is None or len(curve) < MIN_VALUES or not np.isfinite(curve.values).all():
+        return
+    if rising(record) or not at_guessing(record, curve.end):
+        return
+    if not _constant(curve) and not _stands(curve, pace(record)):
+        return
+    level = min(guessing(record), key=lambda level: abs(level - curve.end))
+    yield Finding(
+        "loss-flat",
+        "fail",
+        None,
+        int(curve.steps[0]),
+        {
+            "start": plain(curve.start),
+            "end": plain(curve.end),
+            "guessing": plain(level),
+            "values": len(curve),
+        },
+        f"{curve.name} has not left the level of guessing: see whether the model can learn eight "
+        "examples by heart, and if not, whether labels, loss and learning rate are meant so.\n"
+        "x, y = x[:8], y[:8]  # train on these alone: the loss must go to 0",
+    )
+
+
+def _constant(curve: Curve) -> bool:
+    return bool(np.ptp(curve.values) <= 1e-6 * abs(curve.start))
+
+
+def _stands(curve: Curve, pace: float) -> bool:
+    """Whether enough was seen, and tried, to say that the loss does not fall."""
+    last = curve.values[-(len(curve) // 5) :]
+    blurred = np.std(last) / np.sqrt(len(last)) > 0.003 * curve.end
+    tried = pace == 0 or pace * len(curve) >= TRIED
+    if len(curve) < FLAT_VALUES or abs(curve.fallen) > 0.02 or blurred or not tried:
+        return False
+    return not _falls(curve.values[len(curve) // 2 :])
+
+
+def _falls(values: NDArray[np.float64]) -> bool:
+    """Whether a straight line through the values falls by more than three standard errors."""
+    time = np.arange(len(values)) - (len(values) - 1) / 2
+    slope = float(time @ values) / float(time @ time)
+    rest = values - values.mean() - slope * time
+    error = float(np.sqrt(rest @ rest / (len(values) - 2) / (time @ time)))
+    return slope < -3 * error

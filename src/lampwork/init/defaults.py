@@ -1,0 +1,101 @@
+"""What a tensor gets where no rule speaks: the field's usual choice for its kind, and why."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from lampwork.init.gains import gain
+from lampwork.init.registry import KEEP, UNFILLED, Scheme
+from lampwork.init.survey import Site
+from lampwork.taps.trace import Use
+
+# Roles that a scheme given for the whole model applies to.
+WEIGHTS = ("weight", "convolution", "transposed", "recurrent", "packed")
+
+
+class Choice(NamedTuple):
+    """A scheme and the reason for it, in words."""
+
+    scheme: Scheme
+    reason: str
+
+
+def choose(site: Site, use: Use, source: str) -> Choice | None:
+    """The default for one tensor; None where there is none.
+
+    Args:
+        site: the tensor.
+        use: what the layer's output meets.
+        source: how that is known, in words.
+    """
+    match site.kind.role:
+        case "buffer":
+            return _buffer(site)
+        case "bias":
+            return _bias(site)
+        case "norm" if site.attribute == "weight":
+            return Choice(Scheme("ones"), "normalisation starts as the identity: scale 1")
+        case "norm":
+            return Choice(Scheme("zeros"), "normalisation starts as the identity: shift 0")
+        case "embedding":
+            return _embedding(site)
+        case "recurrent" | "packed":
+            return _stacked(site)
+        case "weight" | "convolution" | "transposed":
+            return _weight(site, use, source)
+    return _other(site)
+
+
+def _weight(site: Site, use: Use, source: str) -> Choice:
+    if isinstance(site.module, nn.MultiheadAttention):
+        return Choice(Scheme("xavier_uniform"), "projection of attention")
+    options: dict[str, str | float] = {"nonlinearity": use.nonlinearity}
+    if use.param is not None:
+        options["a"] = use.param
+    met = f"{use.nonlinearity} follows" if use.nonlinearity != "linear" else "no activation follows"
+    factor = gain(use.nonlinearity, use.param)
+    reason = f"{met} ({source}): fan_in, gain {factor:.3f}"
+    return Choice(Scheme("kaiming_normal", options), reason)
+
+
+def _stacked(site: Site) -> Choice:
+    if site.attribute.startswith("weight_hh"):
+        return Choice(Scheme("orthogonal"), "each gate's recurrent matrix keeps lengths")
+    part = "projection of attention" if site.kind.role == "packed" else "gate"
+    return Choice(Scheme("xavier_uniform"), f"each {part} a matrix of its own")
+
+
+def _bias(site: Site) -> Choice:
+    is_lstm = isinstance(site.module, nn.LSTM | nn.LSTMCell)
+    if is_lstm and site.attribute.startswith("bias_ih"):
+        return Choice(Scheme("lstm_bias"), "forget gate 1, so that the cell remembers")
+    return Choice(Scheme("zeros"), "a bias starts at 0")
+
+
+def _embedding(site: Site) -> Choice:
+    padding = getattr(site.module, "padding_idx", None)
+    kept = f", row {padding} is padding and 0" if padding is not None else ""
+    scheme = Scheme("normal", {"mean": 0.0, "std": 0.02})
+    return Choice(scheme, f"small rows keep the first logits small{kept}")
+
+
+def _buffer(site: Site) -> Choice:
+    if not site.stored.is_meta:
+        return Choice(KEEP, "a buffer keeps its values")
+    if isinstance(site.module, _NormBase):
+        name = "ones" if site.attribute == "running_var" else "zeros"
+        return Choice(Scheme(name), "on meta: running statistics start at mean 0, variance 1")
+    reason = "on meta: only the model's code can compute it; a rule 'keep' leaves that to you"
+    return Choice(UNFILLED, reason)
+
+
+def _other(site: Site) -> Choice | None:
+    if isinstance(site.module, nn.PReLU):
+        slope = {"val": site.module.init}
+        return Choice(Scheme("constant", slope), "the slope that the layer was built with")
+    if isinstance(site.module, nn.MultiheadAttention):
+        return Choice(Scheme("xavier_normal"), "a learned token of attention, as torch")
+    return None

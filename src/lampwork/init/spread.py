@@ -1,0 +1,117 @@
+"""The standard deviation that each scheme gives to a shape, and what a scheme cannot be asked.
+
+The functions take the options of the scheme of their name, see `lampwork.init.schemes`; each
+raises InputError for options or shapes that cannot be meant.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from lampwork._core.errors import InputError
+from lampwork.init.fans import of_shape
+from lampwork.init.gains import gain as gain_of
+
+Shape = Sequence[int]
+
+
+def constant(shape: Shape, val: float = 0.0) -> float:
+    """None: all values are alike."""
+    return 0.0
+
+
+def normal(shape: Shape, mean: float = 0.0, std: float = 1.0) -> float:
+    """As asked."""
+    if std < 0:
+        raise InputError(f"a standard deviation cannot be negative (std={std}): pass 0 or more")
+    return float(std)
+
+
+def uniform(shape: Shape, a: float = 0.0, b: float = 1.0) -> float:
+    """(b − a)/√12."""
+    if a > b:
+        raise InputError(f"uniform has its bounds the wrong way round (a={a}, b={b}): pass a ≤ b")
+    return (b - a) / math.sqrt(12.0)
+
+
+def trunc_normal(
+    shape: Shape, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0
+) -> float:
+    """What the cut at a and b standard deviations leaves of `std`."""
+    if a >= b:
+        raise InputError(f"trunc_normal is cut at a={a} and b={b} deviations: pass a below b")
+    mass = cdf(b) - cdf(a)
+    shift = (_density(a) - _density(b)) / mass
+    # At an infinite bound the density falls faster than the bound grows.
+    edges = [z * _density(z) if math.isfinite(z) else 0.0 for z in (a, b)]
+    return normal(shape, mean, std) * math.sqrt(1.0 + (edges[0] - edges[1]) / mass - shift**2)
+
+
+def xavier(
+    shape: Shape, gain: float = 1.0, *, fan_in: float | None = None, fan_out: float | None = None
+) -> float:
+    """gain·√(2/(fan_in + fan_out))."""
+    both = _fan("fan_in", fan_in, shape) + _fan("fan_out", fan_out, shape)
+    return gain * math.sqrt(2.0 / both) if both else 0.0
+
+
+def kaiming(
+    shape: Shape,
+    a: float | None = None,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    *,
+    fan_in: float | None = None,
+    fan_out: float | None = None,
+) -> float:
+    """gain/√fan."""
+    if mode not in ("fan_in", "fan_out"):
+        raise InputError(f"there is no mode {mode!r}: pass 'fan_in' or 'fan_out'")
+    fan = _fan(mode, fan_in if mode == "fan_in" else fan_out, shape)
+    param = 0.0 if nonlinearity == "leaky_relu" and a is None else a
+    return gain_of(nonlinearity, param) / math.sqrt(fan) if fan else 0.0
+
+
+def lecun(shape: Shape, *, fan_in: float | None = None, fan_out: float | None = None) -> float:
+    """1/√fan_in."""
+    return kaiming(shape, nonlinearity="linear", fan_in=fan_in)
+
+
+def orthogonal(shape: Shape, gain: float = 1.0) -> float:
+    """gain/√(the longer side)."""
+    if len(shape) < 2:
+        raise InputError(f"orthogonal needs two dimensions or more, the shape is {tuple(shape)}")
+    longer = max(shape[0], math.prod(shape[1:]))
+    return gain / math.sqrt(longer) if longer else 0.0
+
+
+def lstm_bias(shape: Shape, forget: float = 1.0) -> float:
+    """That of `forget` in one value of four, and 0 in the others."""
+    if len(shape) != 1 or shape[0] % 4:
+        raise InputError(
+            f"lstm_bias fills the four gates of an LSTM's bias, the shape is {tuple(shape)}: "
+            "pass a vector of 4 × hidden_size"
+        )
+    return abs(forget) * math.sqrt(3.0) / 4.0
+
+
+def cdf(z: float) -> float:
+    """The distribution function of N(0, 1), exact in the lower tail."""
+    return 0.5 * math.erfc(-z / math.sqrt(2.0))
+
+
+def _density(z: float) -> float:
+    return math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
+
+
+def _fan(which: str, given: float | None, shape: Shape) -> float:
+    if given is not None:
+        return given
+    read = of_shape(shape)
+    if read is None:
+        raise InputError(
+            f"a shape of {tuple(shape)} tells no {which}: pass {which}=, or use a scheme of fixed "
+            "variance such as normal"
+        )
+    return read[0] if which == "fan_in" else read[1]

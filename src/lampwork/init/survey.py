@@ -1,0 +1,120 @@
+"""What there is to initialise: one site per tensor of the model, with all the names it goes by.
+
+A site is a parameter or a buffer. A tensor that several modules share is one site under its first
+name. A parametrised weight (`torch.nn.utils.parametrize`) is one site under the name that the
+layer uses, `fc.weight`; the raw names `fc.parametrizations.weight.original…` are its others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
+
+from lampwork._core.errors import InputError
+from lampwork.init.fans import Kind, kind
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """One tensor of the model, where it lies and what it is.
+
+    Attributes:
+        name: the first of its names.
+        tied: its other names.
+        module: the module that holds it.
+        attribute: its name in that module.
+        shape: its shape.
+        kind: its role, fans and parts.
+        parametrised: whether it is computed from other tensors and written through them.
+    """
+
+    name: str
+    tied: tuple[str, ...]
+    module: nn.Module
+    attribute: str
+    shape: torch.Size
+    kind: Kind
+    parametrised: bool = False
+
+    @property
+    def stored(self) -> Tensor:
+        """The tensor that is stored now; of a parametrised one the first that it is made from."""
+        if self.parametrised:
+            return next(_lists(self.module)[self.attribute].parameters(recurse=False))
+        return getattr(self.module, self.attribute)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All its names, the first one first."""
+        return (self.name, *self.tied)
+
+
+def survey(model: nn.Module) -> list[Site]:
+    """All sites of the model, in the order of registration.
+
+    Raises:
+        InputError: a lazy parameter, which has no shape yet.
+    """
+    found: dict[tuple[int, ...], Site] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        for key, site in sites_of(module, path):
+            found[key] = _tie(found[key], site) if key in found else site
+    return list(found.values())
+
+
+def sites_of(module: nn.Module, path: str = "") -> Iterator[tuple[tuple[int, ...], Site]]:
+    """The module's own sites, each with the identity of its tensors."""
+    prefix = f"{path}." if path else ""
+    if isinstance(module, ParametrizationList):
+        return  # its tensors belong to the module that is parametrised
+    for name, parametrization in _lists(module).items():
+        raw = dict(parametrization.named_parameters(recurse=False))
+        others = tuple(f"{prefix}parametrizations.{name}.{original}" for original in raw)
+        shape = _shape(parametrization)
+        site = Site(prefix + name, others, module, name, shape, kind(module, name, shape), True)
+        yield tuple(id(tensor) for tensor in raw.values()), site
+    for name, parameter in module.named_parameters(recurse=False):
+        if is_lazy(parameter):
+            raise InputError(
+                f"parameter {prefix + name!r} is lazy and has no shape yet: "
+                "run one batch through the model first"
+            )
+        what = kind(module, name, parameter.shape)
+        yield (id(parameter),), Site(prefix + name, (), module, name, parameter.shape, what)
+    for name, buffer in module.named_buffers(recurse=False):
+        yield (id(buffer),), Site(prefix + name, (), module, name, buffer.shape, Kind("buffer"))
+
+
+def _tie(first: Site, other: Site) -> Site:
+    """One site for both. A tensor that is an embedding anywhere is an embedding."""
+    first_counts = first.kind.role == "embedding" or other.kind.role != "embedding"
+    tied = dict.fromkeys([*first.tied, *other.names])
+    tied.pop(first.name, None)
+    return replace(first if first_counts else other, name=first.name, tied=tuple(tied))
+
+
+def _lists(module: nn.Module) -> dict[str, ParametrizationList]:
+    """The module's parametrised parameters, by the name that the layer uses."""
+    if not is_parametrized(module):
+        return {}
+    lists = cast(dict[str, ParametrizationList], module.parametrizations)
+    return {name: own for name, own in lists.items() if list(own.parameters(recurse=False))}
+
+
+@torch.no_grad()
+def _shape(parametrization: ParametrizationList) -> torch.Size:
+    # Computed in evaluation mode: spectral_norm moves its buffers whenever it is asked in training.
+    flags = [(module, module.training) for module in parametrization.modules()]
+    for module, _ in flags:
+        module.training = False
+    try:
+        return parametrization().shape
+    finally:
+        for module, flag in flags:
+            module.training = flag

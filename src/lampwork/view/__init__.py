@@ -1,0 +1,1 @@
+"""Pictures and pages from a record: figures, one HTML file, the terminal. No torch."""

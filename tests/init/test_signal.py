@@ -1,0 +1,78 @@
+"""What the plan is for: a signal that neither dies nor explodes, whatever the depth."""
+
+import pytest
+import torch
+from torch import nn
+
+import lampwork as lw
+
+DEPTH = 30
+
+
+def _second_moments(model, x):
+    """The second moment after every layer with a weight."""
+    found = []
+    with torch.no_grad():
+        for layer in model:
+            x = layer(x)
+            if isinstance(layer, nn.Linear | nn.Conv2d):
+                found.append(x.square().mean().item())
+    return torch.tensor(found)
+
+
+def _over_seeds(model, x, scheme="auto"):
+    """Their median over seven seeds, in units of the first layer's: a single net strays."""
+    found = []
+    for seed in range(7):
+        lw.init.initialize(model, seed=seed, scheme=scheme)
+        moments = _second_moments(model, x)
+        found.append(moments / moments[0])
+    return torch.stack(found).median(0).values
+
+
+def _signal(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def test_auto_carries_a_signal_through_thirty_relu_layers():
+    """Within a factor of two of the first layer's at every depth; Xavier loses nine digits."""
+    layers = [part for _ in range(DEPTH) for part in (nn.Linear(256, 256), nn.ReLU())]
+    model, x = nn.Sequential(*layers), _signal(64, 256)
+    moments = _over_seeds(model, x)
+    assert len(moments) == DEPTH
+    assert moments.min() > 0.5
+    assert moments.max() < 2.0
+    assert _over_seeds(model, x, "xavier_normal")[-1] < 1e-6
+
+
+def test_auto_carries_a_signal_through_convolutions():
+    """Grouped ones in turn with full ones; circular padding, as borders lose signal."""
+    layers = [
+        part
+        for number in range(DEPTH)
+        for part in (
+            nn.Conv2d(48, 48, 3, 1, 1, groups=1 + 3 * (number % 2), padding_mode="circular"),
+            nn.ReLU(),
+        )
+    ]
+    moments = _over_seeds(nn.Sequential(*layers), _signal(2, 48, 8, 8))
+    assert moments.min() > 0.4
+    assert moments.max() < 2.5
+
+
+def test_linear_layers_keep_unit_variance():
+    """Without an activation the gain is 1."""
+    model = nn.Sequential(*[nn.Linear(256, 256) for _ in range(DEPTH)])
+    lw.init.initialize(model)
+    moments = _second_moments(model, _signal(64, 256))
+    assert moments.min() > 0.7
+    assert moments.max() < 1.4
+
+
+@pytest.mark.parametrize("activation", [nn.Tanh, nn.SELU, nn.ELU, nn.LeakyReLU, nn.Sigmoid])
+def test_other_activations_keep_the_size_of_the_signal(activation):
+    """It settles within a factor of four of the first layer's; tanh and sigmoid at once."""
+    layers = [part for _ in range(DEPTH) for part in (nn.Linear(256, 256), activation())]
+    moments = _over_seeds(nn.Sequential(*layers), _signal(64, 256))
+    assert moments.min() > 0.25
+    assert moments.max() < 2.0

@@ -1,0 +1,181 @@
+"""The statistic of one tensor against the obvious computation in NumPy's float64."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lampwork._core.summary import BINS, COLUMN, EXPONENT_MIN, FIRST_BIN, WIDTH, empty_row, merge
+from lampwork._native.stats import summary_row
+
+FLOATS = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
+INTEGERS = [torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64, torch.bool]
+SPECIAL = [0.0, -0.0, np.nan, np.inf, -np.inf, 1.0, -2.0, 0.5, 2.0**-126, 1e-45, 3.4e38, -1e-40]
+SHAPES = st.lists(st.integers(0, 4), max_size=4).map(tuple)
+
+
+def reference(tensor):
+    """The row by the table in `lampwork._core.summary`, one column after the other."""
+    x = tensor.double().flatten().numpy()
+    finite = x[np.isfinite(x)]
+    row = empty_row()
+    if x.size:
+        row[COLUMN["dead"]] = 0
+    row[COLUMN["count"]], row[COLUMN["zeros"]] = x.size, (x == 0).sum()
+    row[COLUMN["sum"]], row[COLUMN["sumsq"]] = finite.sum(), (finite**2).sum()
+    row[COLUMN["nan"]] = np.isnan(x).sum()
+    row[COLUMN["posinf"]], row[COLUMN["neginf"]] = (x == np.inf).sum(), (x == -np.inf).sum()
+    row[COLUMN["min"]] = finite.min(initial=np.inf)
+    row[COLUMN["max"]] = finite.max(initial=-np.inf)
+    # frexp gives 0.5 <= mantissa < 1, the row counts 1 <= mantissa < 2.
+    exponents = np.frexp(finite[finite != 0])[1] - 1
+    bins = np.clip(exponents - EXPONENT_MIN, 0, BINS - 1)
+    row[FIRST_BIN:] += np.bincount(bins, minlength=BINS)
+    return row
+
+
+def check(tensor):
+    """Whole numbers and extremes exactly; the two sums to float64's rounding."""
+    row, expected = summary_row(tensor), reference(tensor)
+    assert row.dtype == torch.float64
+    assert row.shape == (WIDTH,)
+    assert not row.requires_grad
+    sums = [COLUMN["sum"], COLUMN["sumsq"]]
+    rest = [i for i in range(WIDTH) if i not in sums]
+    np.testing.assert_array_equal(row.numpy()[rest], expected[rest])
+    scale = np.abs(np.nan_to_num(tensor.double().numpy(), nan=0, posinf=0, neginf=0)).sum()
+    np.testing.assert_allclose(row[sums[0]], expected[sums[0]], rtol=1e-12, atol=1e-14 * scale)
+    np.testing.assert_allclose(row[sums[1]], expected[sums[1]], rtol=1e-12)
+
+
+@st.composite
+def tensors(draw, dtypes):
+    """A tensor of any small shape whose values include every special one."""
+    dtype, shape = draw(st.sampled_from(dtypes)), draw(SHAPES)
+    count = int(np.prod(shape))
+    if dtype.is_floating_point:
+        number = st.floats(width=64 if dtype == torch.float64 else 32) | st.sampled_from(SPECIAL)
+    else:
+        info = None if dtype == torch.bool else torch.iinfo(dtype)
+        number = st.integers(info.min, info.max) if info else st.booleans()
+    values = draw(st.lists(number, min_size=count, max_size=count))
+    return torch.tensor(values, dtype=dtype).reshape(shape)
+
+
+def tame(tensor):
+    """Whether the sum of squares stays within float64."""
+    return not (tensor.double().nan_to_num(0, 0, 0).abs() > 1e140).any()
+
+
+@settings(deadline=None, max_examples=200)
+@given(tensors(FLOATS).filter(tame))
+def test_floats_of_any_kind_agree_with_numpy(tensor):
+    """Of any float tensor, empty and 0-d ones included, each column is NumPy's."""
+    check(tensor)
+
+
+@settings(deadline=None, max_examples=100)
+@given(tensors(INTEGERS))
+def test_integers_agree_with_numpy(tensor):
+    """Of any integer or bool tensor each column is NumPy's."""
+    check(tensor)
+
+
+@settings(deadline=None, max_examples=60)
+@given(tensors(FLOATS).filter(tame), st.randoms(), st.integers(1, 3))
+def test_layout_does_not_matter(tensor, random, step):
+    """A permuted, strided view has the row of its own copy."""
+    order = random.sample(range(tensor.dim()), tensor.dim())
+    view = tensor.permute(order)[tuple(slice(None, None, step) for _ in order)]
+    assert torch.equal(summary_row(view), summary_row(view.clone().contiguous()))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_every_power_of_two_has_its_bin(dtype):
+    """2^k is the first number of bin k and the one just below it the last of bin k - 1."""
+    powers = torch.tensor([2.0**k for k in range(-14, 15)], dtype=dtype)
+    check(powers)
+    check(torch.nextafter(powers, torch.zeros(())) if dtype != torch.float16 else -powers)
+
+
+def test_a_double_below_a_power_of_two_is_not_rounded_up():
+    """float64 is binned by its own exponent: 2 - 1e-12 would be 2 in float32."""
+    row = summary_row(torch.tensor([2 - 1e-12], dtype=torch.float64))
+    assert row[FIRST_BIN - EXPONENT_MIN] == 1
+
+
+def test_values_beyond_the_bins_go_into_the_ends():
+    """Denormals count in the lowest bin and numbers near the end of float64 in the highest."""
+    row = summary_row(torch.tensor([5e-324, 1e-45, 1e300, 2.0**24], dtype=torch.float64))
+    assert row[FIRST_BIN] == 2
+    assert row[FIRST_BIN + BINS - 1] == 2
+
+
+def test_minus_zero_is_zero():
+    """-0.0 counts as zero and has no exponent."""
+    row = summary_row(torch.tensor([-0.0, 0.0]))
+    assert row[COLUMN["zeros"]] == 2
+    assert row[FIRST_BIN:].sum() == 0
+
+
+def test_squares_do_not_overflow_in_float32():
+    """3e38 is finite, its square is not in float32; the sum of squares is taken in float64."""
+    row = summary_row(torch.full((3,), 3e38))
+    assert row[COLUMN["sumsq"]] == pytest.approx(3 * 9e76)
+
+
+def test_small_terms_survive_beside_large_ones():
+    """A million of 1e-3 beside one 1e4 keep their sum, as float32 would not."""
+    x = torch.full((1_000_001,), 1e-3)
+    x[0] = 1e4
+    assert float(summary_row(x)[COLUMN["sum"]]) == pytest.approx(11_000, rel=1e-7)
+
+
+def test_a_count_beyond_float32_is_exact():
+    """2^24 + 1 elements are counted to the last one."""
+    row = summary_row(torch.ones(1, dtype=torch.int8).expand(2**24 + 1))
+    assert row[COLUMN["count"]] == 2**24 + 1
+
+
+def test_the_default_dtype_does_not_matter():
+    """Under a default dtype of float16 a count of 100,000 is no overflow."""
+    x = torch.ones(100_000, dtype=torch.float32)
+    torch.set_default_dtype(torch.float16)
+    try:
+        row = summary_row(x)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(row, summary_row(x))
+    assert row[COLUMN["count"]] == 100_000
+
+
+def test_autocast_does_not_matter():
+    """Inside an autocast region the row is the same, to the last bit."""
+    x = torch.randn(1000, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = summary_row(x)
+    assert torch.equal(inside, summary_row(x))
+
+
+def test_the_tensor_is_only_read():
+    """Neither values, nor the version counter, nor the random state change."""
+    x = torch.randn(50, requires_grad=True, generator=torch.Generator().manual_seed(0))
+    before, version, state = x.detach().clone(), x._version, torch.get_rng_state()
+    summary_row(x)
+    assert torch.equal(x, before)
+    assert x._version == version
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_inference_tensors_are_read():
+    """A tensor made under inference_mode has a row outside of it."""
+    with torch.inference_mode():
+        x = torch.ones(3)
+    assert summary_row(x)[COLUMN["sum"]] == 3
+
+
+def test_an_empty_tensor_is_the_identity_of_merging():
+    """The row of no elements changes nothing when it is merged."""
+    row = summary_row(torch.randn(5)).numpy()
+    np.testing.assert_array_equal(merge(row, summary_row(torch.empty(0, 3)).numpy()), row)
