@@ -1,6 +1,5 @@
 """Who am I among ranks and workers."""
 
-import multiprocessing
 
 import pytest
 

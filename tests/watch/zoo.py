@@ -161,7 +161,6 @@ class _Twins(torch.autograd.Function):
 
 
 add_pair("CustomFunction", _Twins.apply)
-add_pair("CustomFunctionHalfUsed", lambda x: _Twins.apply(x)[1])
 
 # Modules that are called more than once, or not as usual -----------------------------------------
 

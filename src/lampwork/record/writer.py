@@ -93,10 +93,10 @@ class Writer:
         done, deadline = threading.Event(), Deadline(timeout_s)
         self._todo.put(done)
         # In short waits: a thread that has ended, or stayed behind in a fork, answers nobody.
-        while not done.wait(min(0.1, deadline.left_s())):
-            if deadline.passed() or not self._thread.is_alive():
-                return False
-        return self._error is None
+        while self._thread.is_alive() and not deadline.passed():
+            if done.wait(min(0.1, deadline.left_s())):
+                break
+        return done.is_set() and self._error is None
 
     def close(self) -> RecordError | None:
         """Commit and end the thread. Returns what went wrong, if something did."""
@@ -130,6 +130,7 @@ class Writer:
                 connection.execute("PRAGMA synchronous=NORMAL")
                 while self._drain(connection):
                     pass
+                _leave_wal(connection)
         except Exception as error:  # not only the disk's: SQLite refuses some text and numbers
             self._error = error
 
@@ -152,3 +153,12 @@ class Writer:
         for waiter in waiters:
             waiter.set()
         return more
+
+
+def _leave_wal(connection: sqlite3.Connection) -> None:
+    """Make it a plain file, which can be read where nothing may be written beside it."""
+    connection.execute("PRAGMA busy_timeout=200")
+    try:
+        connection.execute("PRAGMA journal_mode=DELETE")
+    except sqlite3.OperationalError:
+        pass  # somebody is reading it at this moment: it stays as it is

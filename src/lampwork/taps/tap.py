@@ -140,5 +140,13 @@ def on_optimizer_step(before: Step, after: Step) -> list[RemovableHandle]:
 
 
 def on_any_forward(before: Callable[[nn.Module], None]) -> RemovableHandle:
-    """Call `before` with every module of the process that is about to run its forward."""
-    return nn.modules.module.register_module_forward_pre_hook(lambda module, args: before(module))
+    """Call `before` with every module of the process that is about to run its forward.
+
+    Not while torch.compile traces it: there the call would become part of the user's graph.
+    """
+
+    def hook(module: nn.Module, args: Any) -> None:
+        if not torch.compiler.is_compiling():
+            before(module)
+
+    return nn.modules.module.register_module_forward_pre_hook(hook)

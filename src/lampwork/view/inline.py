@@ -35,7 +35,7 @@ def svg(figure: Figure, name: str, label: str) -> str:
     """
     document = _render(figure, name)
     document = _LEFT_OUT.sub("", document).replace("xlink:href", "href")
-    document = _own_ids(document, name).replace("://", "&#58;//")
+    document = _own_ids(document, name).replace(INK, "currentColor").replace("://", "&#58;//")
     head = f'<svg role="img" aria-label="{escape(label)}" viewBox='
     return _ROOT.sub(lambda root: f"{head}{root[1]}>", document, count=1).strip()
 

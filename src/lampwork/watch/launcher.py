@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -68,6 +69,8 @@ class Launcher:
 
     def install(self) -> None:
         """Begin to look for models. Call it once, after `import torch`."""
+        # A compiled model warns the user of global hooks; this one is ours, and soon gone.
+        warnings.filterwarnings("ignore", message="Using `torch.compile.module.` when there are")
         self._looking: RemovableHandle | None = on_any_forward(self._guard(self._meet))
         self._handles = on_optimizer_step(
             self._guard(self._before_step), self._guard(self._after_step)

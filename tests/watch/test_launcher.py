@@ -1,0 +1,193 @@
+"""The launcher: which models a script trains, found without a word from the script."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.modules import module as torch_module
+from torch.optim import optimizer as torch_optimizer
+
+from lampwork.record.reader import Record
+from lampwork.watch.launcher import LOOK_FOR_STEPS, Launcher
+
+
+@pytest.fixture
+def told() -> list[str]:
+    """What the launcher has said."""
+    return []
+
+
+@pytest.fixture
+def launcher(tmp_path: Path, told: list[str]) -> Iterator[Launcher]:
+    """A launcher that is looking for models, recording every step."""
+    launcher = Launcher(tmp_path, "run", 1, told.append)
+    launcher.install()
+    yield launcher
+    launcher.close()
+
+
+def train(model: nn.Module, steps: int = 3, size: int = 4) -> list[float]:
+    """A few steps towards zero outputs; returns the losses."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    losses = []
+    for _ in range(steps):
+        loss = model(torch.ones(2, size)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def test_a_model_is_found_at_its_first_forward(launcher: Launcher):
+    """The first step is recorded already, under the model's own names, with the loss."""
+    losses = train(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)))
+    launcher.close()
+    (session,) = launcher.sessions
+    record = Record(session.path)
+    assert record.steps.tolist() == [0, 1, 2]
+    assert [t.name for t in record.of_kind("output")] == ["0", "1", "2", ""]
+    assert [t.name for t in record.of_kind("grad")] == ["0.weight", "0.bias", "2.weight", "2.bias"]
+    steps, values = record.scalar("loss")
+    assert steps.tolist() == [0, 1, 2]
+    assert values.tolist() == pytest.approx(losses)
+
+
+def test_two_models_get_a_run_each(launcher: Launcher, tmp_path: Path):
+    """A generator and a discriminator, each with its own optimizer, are told apart."""
+    generator, discriminator = nn.Linear(3, 4), nn.Linear(4, 1)
+    of_d = torch.optim.SGD(discriminator.parameters(), lr=0.1)
+    of_g = torch.optim.SGD(generator.parameters(), lr=0.1)
+    for _ in range(2):
+        of_d.zero_grad()
+        real, fake = torch.ones(2, 4), generator(torch.ones(2, 3))
+        (discriminator(fake.detach()).mean() - discriminator(real).mean()).backward()
+        of_d.step()
+        of_g.zero_grad()
+        (-discriminator(fake).mean()).backward()
+        of_g.step()
+    launcher.close()
+    weights = {
+        path.name: [t.shape for t in Record(path).of_kind("weight")]
+        for path in sorted(tmp_path.iterdir())
+    }
+    assert weights == {"run": [(1, 4), (1,)], "run-2": [(4, 3), (4,)]}
+    for session in launcher.sessions:
+        assert [finding.code for finding in session.findings] == []
+
+
+def test_losses_of_micro_batches_add_up(launcher: Launcher):
+    """With accumulation the step's loss is the sum of what backward was called on."""
+    model = nn.Linear(1, 1, bias=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    for x in (1.0, 2.0):
+        (model(torch.full((1, 1), x)).square().sum() / 2).backward()
+    optimizer.step()
+    launcher.close()
+    weight = model.weight.item()
+    (loss,) = Record(launcher.sessions[0].path).scalar("loss")[1]
+    assert loss == pytest.approx((weight**2 + 4 * weight**2) / 2)
+
+
+def test_what_is_only_evaluated_is_no_model(launcher: Launcher):
+    """A teacher, a frozen extractor and a loss module leave no run."""
+    teacher, frozen = nn.Linear(4, 4), nn.Linear(4, 4).requires_grad_(False)
+    student, criterion = nn.Linear(4, 4), nn.MSELoss()
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
+    for _ in range(2):
+        x = frozen(torch.ones(2, 4))
+        with torch.no_grad():
+            wanted = teacher(x)
+        optimizer.zero_grad()
+        criterion(student(x), wanted).backward()
+        optimizer.step()
+    launcher.close()
+    assert len(launcher.sessions) == 1
+    assert Record(launcher.sessions[0].path).meta["steps"] == 2
+
+
+def test_a_module_that_no_optimizer_steps_leaves_no_folder(launcher: Launcher, tmp_path: Path):
+    """A forward with autograd on is not yet training."""
+    nn.Linear(4, 4)(torch.ones(2, 4)).sum().backward()
+    launcher.close()
+    assert launcher.sessions == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrapper_gives_the_model_inside(launcher: Launcher):
+    """Under DataParallel the names are those of the model itself."""
+    train(nn.DataParallel(nn.Sequential(nn.Linear(4, 2))))
+    launcher.close()
+    names = [t.name for t in Record(launcher.sessions[0].path).of_kind("weight")]
+    assert names == ["0.weight", "0.bias"]
+
+
+def test_a_compiled_model_is_named_as_unwatched(launcher: Launcher, told: list[str]):
+    """What cannot be watched is told once, with the cure, and trains on."""
+    model = torch.compile(nn.Sequential(nn.Linear(4, 2)), backend="eager")
+    losses = train(model)
+    launcher.close()
+    assert losses[-1] < losses[0]
+    assert launcher.sessions == []
+    assert len(told) == 1
+    assert "is already compiled" in told[0]
+
+
+def test_looking_ends(launcher: Launcher):
+    """After some steps no module of the process has a hook between recorded steps."""
+    assert len(torch_module._global_forward_pre_hooks) == 1
+    train(nn.Linear(4, 4), steps=LOOK_FOR_STEPS)
+    assert len(torch_module._global_forward_pre_hooks) == 0
+
+
+def test_nothing_is_left_behind(tmp_path: Path):
+    """After `close` torch is as it was, and closing again does nothing."""
+    before = torch.Tensor.backward
+    pre, post = (
+        dict(hooks)
+        for hooks in (
+            torch_optimizer._global_optimizer_pre_hooks,
+            torch_optimizer._global_optimizer_post_hooks,
+        )
+    )
+    launcher = Launcher(tmp_path, None, 10, print)
+    launcher.install()
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    train(model)
+    launcher.close()
+    launcher.close()
+    assert torch.Tensor.backward is before
+    assert dict(torch_optimizer._global_optimizer_pre_hooks) == pre
+    assert dict(torch_optimizer._global_optimizer_post_hooks) == post
+    assert not torch_module._global_forward_pre_hooks
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_a_folder_that_cannot_be_written_is_told_at_the_first_step(tmp_path: Path, told: list[str]):
+    """The run is abandoned in the middle of the optimizer's step, and training goes on."""
+    (tmp_path / "file").touch()
+    launcher = Launcher(tmp_path / "file", "run", 1, told.append)
+    launcher.install()
+    model = nn.Linear(4, 4)
+    losses = train(model, steps=4)
+    launcher.close()
+    assert losses[-1] < losses[0]
+    assert len(told) == 1
+    assert "cannot write a run folder" in told[0]
+    assert not model._forward_hooks
+
+
+def test_backward_keeps_its_signature(launcher: Launcher):
+    """A wrapped `backward` still takes all that torch's takes."""
+    x = torch.ones(2, requires_grad=True)
+    y = x * 2
+    y.backward(gradient=torch.ones(2), retain_graph=True, inputs=[x])
+    y.backward(torch.ones(2))
+    assert x.grad is not None
+    assert x.grad.tolist() == [4, 4]
+    assert F.mse_loss(x, y).backward.__name__ == "backward"
