@@ -82,6 +82,7 @@ def measure(show: Callable[[str], None]) -> dict[str, dict[str, list[float]]]:
 
 
 def main() -> None:
+    torch.set_num_threads(1)  # the matrices are too small to share
     found = measure(print)
     lines = (__doc__ or "").splitlines()
     kept = {

@@ -44,5 +44,5 @@ g, weight = linear.grad_output, linear.weight
 assert torch.allclose(linear.grad_input, g @ weight, atol=1e-6)
 assert torch.allclose(linear.grad_weight, g.T @ linear.input, atol=1e-6)
 assert torch.allclose(linear.grad_bias, g.sum(0), atol=1e-6)
-for name in ("grad_output", "grad_input", "grad_weight", "grad_bias"):
-    print(f"{name:12}", tuple(getattr(linear, name).shape))
+names = ("grad_output", "grad_input", "grad_weight", "grad_bias")
+print({name: tuple(getattr(linear, name).shape) for name in names})

@@ -179,6 +179,21 @@ def test_an_unknown_two_dimensional_parameter_is_read_as_out_by_in_when_a_rule_a
     assert (row.fan_in, row.std) == (4, 0.5)
 
 
+def test_a_raw_parameter_is_followed_through_the_forward_pass():
+    """A layer of one's own has no default, but its row tells what its output meets."""
+
+    class Mine(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.empty(4, 4))
+
+        def forward(self, x):
+            return x + F.silu(x @ self.w)
+
+    row = _rows(Mine(), torch.ones(2, 4), rules=[("w", "xavier_normal")])["w"]
+    assert (row.nonlinearity, row.residual) == ("silu", True)
+
+
 def test_planning_changes_nothing():
     """Not the weights, the buffers, the training flags nor the random state."""
     model = Net().train()

@@ -292,3 +292,11 @@ def test_a_failing_pass_is_told_and_leaves_the_model_as_it_was():
     assert all(module.training for module in model.modules())
     with pytest.raises(InputError, match=r"\(no tensor\): TypeError"):
         consumers(model, {})
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_scripted_model_stays_unseen_without_harm():
+    """Its functions run below the level that is watched."""
+    model = torch.jit.script(nn.Sequential(_linear(), nn.BatchNorm1d(4)).train())
+    assert consumers(model, X) == {}
+    assert model.training

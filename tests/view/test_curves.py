@@ -125,8 +125,10 @@ def test_a_long_curve_keeps_its_extremes(length, seed):
 
 
 def test_a_long_curve_is_averaged_before_it_is_smoothed():
-    """A constant of a million values has that constant as its mean, at a thousand places."""
-    places, smooth = smoothed(np.full(1_000_000, 3.0))
+    """A straight line of a million values is its own mean, at a thousand places along it."""
+    line = np.linspace(0.0, 1.0, 1_000_000)
+    places, smooth = smoothed(line)
     assert len(places) == MOST_POINTS // 2
-    np.testing.assert_allclose(smooth, 3.0)
-    assert not is_noisy(np.full(1_000_000, 3.0), places, smooth)
+    inner = slice(50, -50)  # at the ends the window is cut in half
+    np.testing.assert_allclose(smooth[inner], line[places][inner], atol=1e-3)
+    assert not is_noisy(line, places, smooth)

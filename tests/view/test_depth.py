@@ -68,8 +68,10 @@ def test_activation_spread_shows_rms_and_mean_at_first_and_last_step(mlp):
         np.testing.assert_allclose(found[f"step {step}"].get_ydata(), [rms(a) for a in arrays])
         np.testing.assert_allclose(line.get_ydata(), [a.mean() for a in arrays])
     last = mlp.arrays["output", "relus.5", 30]
-    edges = lower.collections[-1].get_paths()[0].vertices[:, 1]
-    assert edges.max() == pytest.approx(last.mean() + last.std())
+    edges = lower.collections[-1].get_paths()[0].vertices
+    at_last = edges[edges[:, 0] == len(order) - 1, 1]
+    assert at_last.max() == pytest.approx(last.mean() + last.std())
+    assert at_last.min() == pytest.approx(last.mean() - last.std())
 
 
 def test_a_gradient_of_zero_and_one_with_nan_are_marked(build):

@@ -58,7 +58,15 @@ def test_the_same_figure_gives_the_same_bytes():
 
 @pytest.mark.parametrize(
     "title",
-    ["<script>alert(1)</script>", "$\\alpha", "a\"b'c&d", "https://example.org", "层 ☃", "--> x"],
+    [
+        "<script>alert(1)</script>",
+        "$\\alpha",
+        "$a_1$ and $b$",
+        "a\"b'c&d",
+        "https://example.org",
+        "层 ☃",
+        "--> x",
+    ],
 )
 def test_any_text_is_harmless(title):
     """Markup, dollar signs, links and letters that the font lacks come out as text."""

@@ -18,7 +18,7 @@ DEAD = Finding(
     "Lower the learning rate.\noptimizer.param_groups[0]['lr'] *= 0.1",
 )  # fmt: skip
 STARVED = Finding("data-starved", "warn", None, 0, {"wait_share": 0.41}, "Use more workers.")
-EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)> \" ' https://evil.example"
+EVIL = "</script x</script><script>alert(1)</script><img src=x onerror=alert(1)> \" ' https://evil.example"
 VOID = {"meta", "br", "img", "hr", "link", "input"}
 
 
@@ -130,6 +130,7 @@ def test_what_a_record_says_is_only_text(build):
     assert "https://" not in text
     assert page.text("title") == ["warn: evil<b>"]
     assert page.text("dd")[0] == EVIL
+    assert "<" not in page.text("script")[0]
     found = json.loads(page.text("script")[0])["findings"]
     assert found == [finding.as_json()]
 

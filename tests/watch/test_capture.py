@@ -16,6 +16,9 @@ from torch.nn.parameter import UninitializedParameter
 
 import lampwork
 
+# torch warns so of a reentrant segment within another one, and computes its gradients all the same.
+pytestmark = pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad=True")
+
 
 @dataclass
 class ByHand:

@@ -212,6 +212,7 @@ def test_a_capture_may_be_used_again() -> None:
     capture = lampwork.capture(model, "2")
     with capture as seen:
         model(X).sum().backward()
+        model(X)
     first = seen["2"]
     with capture as seen:
         model(2 * X).sum().backward()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.watch.specimen import X, net
+from tests.watch.specimen import Of, X, net
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -111,6 +111,24 @@ def test_recomputed_gradients_go_to_the_call_that_was_trained_on() -> None:
     assert seen.names() == ["2", "2#2"]
     assert seen["2"].grad_output is None
     assert torch.equal(seen["2#2"].grad_output, torch.ones(3, 2))
+
+
+@pytest.mark.parametrize("one_by_one", [True, False])
+def test_recomputed_calls_are_told_apart(one_by_one: bool) -> None:
+    """A module in several segments gets each segment's gradient in the call it belongs to."""
+    module = Of(lambda *tensors: torch.stack(tensors).sum(0) * 2)
+    inputs = [(X,), (X[:2],), (X[:2], X[:2]), (X.double(),)]
+    inputs += [] if one_by_one else [(X,)]  # equal ones are told by their order alone
+    losses = []
+    with lampwork.capture(module) as seen:
+        for factor, tensors in enumerate(inputs, start=1):
+            leaves = [tensor.clone().requires_grad_() for tensor in tensors]
+            losses.append(factor * checkpoint(module, *leaves, use_reentrant=True).sum())
+        for loss in losses if one_by_one else [torch.stack(losses).sum()]:
+            loss.backward()
+
+    for factor, (name, tensors) in enumerate(zip(seen, inputs, strict=True), start=1):
+        assert torch.equal(seen[name].grad_output, torch.full_like(tensors[0], factor)), name
 
 
 def test_recomputed_gradients_are_found_where_values_are_nan() -> None:

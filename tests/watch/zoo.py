@@ -322,7 +322,8 @@ class Checkpointed(nn.Module):
         return self.again(self.block, h) * h
 
     def segment(self, h: Tensor) -> Tensor:
-        return self.drop(self.again(self.norm, h))  # a segment within a segment
+        h = self.drop(h)
+        return h + self.again(self.norm, h)  # a segment within a segment
 
 
 for _name, _kind in (("CheckpointNonReentrant", False), ("CheckpointReentrant", True)):

@@ -26,7 +26,7 @@ def summary_row(values: Tensor) -> Tensor:
     """
     if values.numel() == 0:
         return torch.from_numpy(empty_row()).to(values.device)
-    x = _as_float(values.detach())
+    x = _as_float(values.detach().resolve_neg())
     # In float64 at once: the default dtype may hold no such number.
     count = torch.full((), x.numel(), dtype=torch.float64, device=x.device)
     zeros = count - torch.count_nonzero(x)

@@ -18,6 +18,9 @@ from lampwork.data.meter import Epoch, LoaderStats, Meter, samples_in
 
 T_co = TypeVar("T_co", covariant=True)
 
+UNKNOWN = sys.maxsize
+"""How many samples are asked for where only the batch can tell."""
+
 
 class DataLoader(torch.utils.data.DataLoader[T_co]):
     """`torch.utils.data.DataLoader` that also tells who waits for whom.
@@ -62,9 +65,13 @@ class _Measured(engine._BaseDataLoaderIter):
     _epoch: Epoch
     _asked: int
     """Samples that were asked for with the batch that has just arrived."""
+    _may_be_fewer: bool
+    """Whether a batch may hold fewer than were asked for: a stream may end in the middle of one."""
 
     def _begin(self, loader: DataLoader) -> None:
         self._epoch = loader._meter.start(loader.num_workers, loader.persistent_workers)
+        stream = loader._dataset_kind == engine._DatasetKind.Iterable
+        self._may_be_fewer = stream and loader._auto_collation
 
     def _next_data(self) -> Any:
         asked_s = clock.monotonic_s()
@@ -73,7 +80,10 @@ class _Measured(engine._BaseDataLoaderIter):
         except BaseException:
             self._epoch.waited(since_s=asked_s)
             raise
-        self._epoch.got(self._count(batch), since_s=asked_s)
+        samples = self._asked
+        if self._may_be_fewer or samples == UNKNOWN:
+            samples = min(samples, samples_in(batch))
+        self._epoch.got(samples, since_s=asked_s)
         return batch
 
     def _asks_for(self, index: Any) -> int:
@@ -83,15 +93,8 @@ class _Measured(engine._BaseDataLoaderIter):
             return len(index) if isinstance(index, list) else 1
         try:
             return len(index)
-        except TypeError:  # a slice or a generator: only the batch can tell
-            return sys.maxsize
-
-    def _count(self, batch: Any) -> int:
-        stream = self._dataset_kind == engine._DatasetKind.Iterable
-        if self._asked == sys.maxsize or (stream and self._auto_collation):
-            # A stream may end in the middle of a batch.
-            return min(self._asked, samples_in(batch))
-        return self._asked
+        except TypeError:  # a slice or a generator
+            return UNKNOWN
 
 
 # Named as torch's: the names appear in profiles and in error texts.

@@ -199,14 +199,16 @@ def _silent_share(layer: Layer) -> NDArray[np.float64]:
 def _unmoved_share(layer: Layer) -> NDArray[np.float64]:
     """Share of the bias that got a gradient of exactly zero, 0 where that says nothing.
 
-    All of it says nothing: then what follows may be dead.
+    All of it says nothing: then what follows may be dead. Neither does a part of it where the
+    outputs are not negative for the most: saturation on both sides stops gradients, too.
     """
     channels = units(layer.output)
     asked = np.nan_to_num(layer.output.count) >= MIN_SAMPLES / WINDOW * channels
+    negative = layer.output.mean < -0.3 * layer.output.rms
     for p in layer.parameters:
         if p.name.endswith("bias") and p.shape == (int(channels[-1]),):
             share = np.nan_to_num(p.grad.zero_share)
-            return np.where(asked & (share < 1), share, 0.0)
+            return np.where(asked & negative & (share < 1), share, 0.0)
     return np.zeros(len(channels))
 
 

@@ -84,6 +84,6 @@ def knows(record: Record) -> bool:
     return curve is not None and bool(levels) and curve.end < 0.8 * levels[0]
 
 
-def at_guessing(record: Record, loss: float, tolerance: float = 0.1) -> bool:
+def guesses(record: Record, loss: float, tolerance: float = 0.05) -> bool:
     """Whether a loss is what guessing gives."""
     return any(abs(loss / level - 1) <= tolerance for level in guessing(record))

@@ -11,7 +11,7 @@ from lampwork.diagnose.activation import first_spoiled
 from lampwork.diagnose.curve import training_loss
 from lampwork.diagnose.finding import Finding, Severity, others, plain
 from lampwork.diagnose.init import fade_limit, growth_limit, hidden_drift
-from lampwork.diagnose.layers import Layer, Parameter, finite, parameters, weighted_layers
+from lampwork.diagnose.layers import Parameter, finite, parameters, weighted_layers
 from lampwork.record.reader import Record
 
 MIN_DRIFT_STEPS = 3
@@ -41,9 +41,10 @@ def vanishing(record: Record) -> Iterator[Finding]:
 
     Measured is the norm of the gradient of the outputs of weighted layers, which is kept from
     layer to layer in a well-scaled model (Glorot & Bengio 2010): a median over at least three
-    recorded steps, lost little by little (see `drift`), with the limits of `init.fade_limit`. Four
-    weighted layers are needed. A single dead or frozen layer is a jump and belongs to other
-    findings. A sigmoid passes at most a quarter, so eight layers of it keep less than 1e-5.
+    recorded steps (fewer where an output was NaN so soon), lost little by little (see `drift`),
+    with the limits of `init.fade_limit`. Four weighted layers are needed. A single dead or frozen
+    layer is a jump and belongs to other findings. A sigmoid passes at most a quarter, so eight
+    layers of it keep less than 1e-5.
     """
     yield from _drifting(record, "grad-vanishing", -1, fade_limit(record))
 
@@ -154,8 +155,11 @@ def _nonfinite(record: Record, bad: list[Parameter], step: int) -> Finding:
 
 
 def _drifting(record: Record, code: str, direction: int, limit: float) -> Iterator[Finding]:
-    layers = [layer for layer in weighted_layers(record) if _flows(layer)]
-    norms = np.array([_typical(layer.grad_output.norm) for layer in layers])
+    spoiled = first_spoiled(record)
+    needed = MIN_DRIFT_STEPS if spoiled is None else min(MIN_DRIFT_STEPS, max(spoiled, 1))
+    sound = [(layer, finite(layer.grad_output.norm[:spoiled])) for layer in weighted_layers(record)]
+    layers = [layer for layer, norms in sound if len(norms) >= needed]
+    norms = np.array([np.median(norms) for _, norms in sound if len(norms) >= needed])
     # Backward runs from the last hidden layer to the first; the last layer of all stays out.
     order = [*range(len(layers) - 2, -1, -1), *range(len(layers))[-1:]]
     drifted = hidden_drift([layers[i] for i in order], norms[order], direction, limit)
@@ -183,14 +187,6 @@ def _drifting(record: Record, code: str, direction: int, limit: float) -> Iterat
         "activations, normalisation or residual connections, and scale the first weights.\n"
         f"lampwork.init.initialize(model, x)  # {where} and all others",
     )
-
-
-def _flows(layer: Layer) -> bool:
-    return int(np.isfinite(layer.grad_output.norm).sum()) >= MIN_DRIFT_STEPS
-
-
-def _typical(norms: NDArray[np.float64]) -> float:
-    return float(np.median(finite(norms)))
 
 
 def _total_norm(own: list[Parameter]) -> NDArray[np.float64]:
@@ -248,11 +244,18 @@ def _ran(record: Record, parameter: Parameter, reached: list[Parameter]) -> bool
 
 
 def _patience(parameter: Parameter, reached: list[Parameter]) -> int:
-    def pattern(name: str) -> tuple[str, ...]:
-        return tuple("*" if part.isdigit() else part for part in name.split("."))
+    """How many recorded steps a parameter that never runs may go without a gradient."""
+    like = _block_pattern(parameter)
+    chosen = like is not None and like in {_block_pattern(p) for p in reached}
+    return 20 if chosen else 3
 
-    like = pattern(parameter.name)
-    return 20 if any(pattern(p.name) == like != tuple(p.name.split(".")) for p in reached) else 3
+
+def _block_pattern(parameter: Parameter) -> str | None:
+    """The name and shape without numbers, `layers.*.fc.weight`; None outside of numbered blocks."""
+    parts = parameter.name.split(".")
+    if not any(part.isdigit() for part in parts[:-2]):
+        return None  # a number just before the end is one layer of a Sequential
+    return ".".join("*" if part.isdigit() else part for part in (*parts, str(parameter.shape)))
 
 
 def _missing(record: Record, found: list[Parameter], severity: Severity) -> Finding:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from lampwork.diagnose.curve import guessing, knows, training_loss
+from lampwork.diagnose.curve import guesses, guessing, knows, training_loss
 from lampwork.diagnose.drift import Drift, drift
 from lampwork.diagnose.finding import Finding, others, plain
 from lampwork.diagnose.layers import (
@@ -110,15 +110,18 @@ def exploding(record: Record) -> Iterator[Finding]:
 def fade_limit(record: Record) -> float:
     """From how many decades on a signal or gradient that fades over the depth is at fault.
 
-    Three where the loss has fallen by less than 5 % within at least 100 values; six, beyond what
-    torch's default (0.41 a layer with ReLU) does to fifteen layers, where it is not known what the
-    loss will do; infinitely many where it has fallen by a fifth, since an adaptive optimizer
-    trains on with small gradients.
+    Three where the loss, after at least 100 values, has fallen by less than 5 % or stands where
+    guessing does; six, beyond what torch's default (0.41 a layer with ReLU) does to fifteen layers,
+    where it is not known what the loss will do; infinitely many where it has fallen by a fifth,
+    since an adaptive optimizer trains on with small gradients.
     """
     curve = training_loss(record)
-    if curve is not None and curve.fallen >= 0.2:
+    if curve is None:
+        return 6.0
+    lost = guesses(record, curve.end)
+    if curve.fallen >= 0.2 and not lost:
         return math.inf
-    return 3.0 if curve is not None and len(curve) >= 100 and curve.fallen < 0.05 else 6.0
+    return 3.0 if len(curve) >= 100 and (curve.fallen < 0.05 or lost) else 6.0
 
 
 def growth_limit(record: Record) -> float:

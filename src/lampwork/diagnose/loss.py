@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from lampwork.diagnose.curve import Curve, at_guessing, guessing, training_loss
+from lampwork.diagnose.curve import Curve, guesses, guessing, training_loss
 from lampwork.diagnose.finding import Finding, plain
 from lampwork.diagnose.optimiser import pace, rising
 from lampwork.record.reader import Record
@@ -79,11 +79,12 @@ def flat(record: Record) -> Iterator[Finding]:
     """`loss-flat`: the loss stands where guessing would leave it.
 
     That is ln C for C outputs, within 10 %. Accused after 200 values, if the loss has fallen by
-    less than 2 %, its second half shows no fall that stands out of its noise (slope below three
-    standard errors), and there was time: the matrix that moves most has been moved by 0.3 of its
-    norm, adding up all updates, or not at all. Accused after 20 values, too, if all are the same to
-    six digits. While the learning rate still rises nothing is said, nor where the noise of the
-    loss blurs it (a standard error above 0.3 % of it, as in batches of one).
+    less than 2 % or to no less than that level, its second half shows no fall that stands out of
+    its noise (slope below three standard errors), and there was time: the matrix that moves most
+    has been moved by 0.3 of its norm, adding up all updates, or not at all. Accused after 20
+    values, too, if all are the same to six digits. While the learning rate still rises nothing is
+    said, nor where the noise of the loss blurs it (a standard error above 0.3 % of it, as in
+    batches of one).
 
     Known limits: a regression has no level of guessing, and classes of unequal frequency lower it;
     both are then silent. Problems with a long plateau before the first progress (parity,
@@ -92,11 +93,11 @@ def flat(record: Record) -> Iterator[Finding]:
     curve = training_loss(record)
     if curve is None or len(curve) < MIN_VALUES or not np.isfinite(curve.values).all():
         return
-    if rising(record) or not at_guessing(record, curve.end):
-        return
-    if not _constant(curve) and not _stands(curve, pace(record)):
+    if rising(record) or not guesses(record, curve.end, 0.1):
         return
     level = min(guessing(record), key=lambda level: abs(level - curve.end))
+    if not _constant(curve) and not _stands(curve, level, pace(record)):
+        return
     yield Finding(
         "loss-flat",
         "fail",
@@ -118,14 +119,14 @@ def _constant(curve: Curve) -> bool:
     return bool(np.ptp(curve.values) <= 1e-6 * abs(curve.start))
 
 
-def _stands(curve: Curve, pace: float) -> bool:
+def _stands(curve: Curve, level: float, pace: float) -> bool:
     """Whether enough was seen, and tried, to say that the loss does not fall."""
-    last = curve.values[-(len(curve) // 5) :]
-    blurred = np.std(last) / np.sqrt(len(last)) > 0.003 * curve.end
-    tried = pace == 0 or pace * len(curve) >= TRIED
-    if len(curve) < FLAT_VALUES or abs(curve.fallen) > 0.02 or blurred or not tried:
+    if len(curve) < FLAT_VALUES or 0 < pace < TRIED / len(curve):
         return False
-    return not _falls(curve.values[len(curve) // 2 :])
+    last = curve.values[-(len(curve) // 5) :]
+    blurred = np.std(last) / np.sqrt(len(last)) > 0.003 * level
+    fallen = curve.fallen > 0.02 and curve.end < 0.98 * level
+    return not (blurred or fallen or _falls(curve.values[len(curve) // 2 :]))
 
 
 def _falls(values: NDArray[np.float64]) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from lampwork.diagnose.curve import Curve, at_guessing, training_loss
+from lampwork.diagnose.curve import Curve, guesses, training_loss
 from lampwork.diagnose.finding import Finding, others, plain
 from lampwork.diagnose.layers import Parameter, finite, parameters
 from lampwork.record.reader import Record
@@ -68,7 +68,7 @@ def frozen(record: Record) -> Iterator[Finding]:
     A learning rate of 0, or one below what the weights' number format resolves (bfloat16 weights
     lose updates below 1/256 of their value). Demanded are three recorded steps in a row up to the
     end, of every update exactly zero, by a gradient no smaller than a thousandth of its own largest
-    (smaller is convergence) and of that of parameters which do move (smaller has vanished, which
+    (smaller is convergence) and of the largest of those that do move (smaller has vanished, which
     is another finding).
 
     When all parameters are frozen from the first step on, it is a failure; from a later step on, as
@@ -151,7 +151,7 @@ def lr_low(record: Record) -> Iterator[Finding]:
     ratio = pace(record)
     if curve is None or len(curve) < 100 or len(record.steps) < 5 or rising(record):
         return
-    if not 0 < ratio < TINY or abs(curve.fallen) > 0.02 or not at_guessing(record, curve.end):
+    if not 0 < ratio < TINY or abs(curve.fallen) > 0.02 or not guesses(record, curve.end, 0.1):
         return
     rate = _rate(record, -1)
     yield Finding(
@@ -207,22 +207,22 @@ def _still(parameter: Parameter) -> int:
 
 def _pulls_like(parameter: Parameter, moving: list[Parameter]) -> bool:
     pulls = [float(p.grad.rms[p.stepped][-1]) for p in moving if p.pulled[p.stepped][-1]]
-    return not pulls or float(parameter.grad.rms[parameter.stepped][-1]) >= 1e-3 * np.median(pulls)
+    return float(parameter.grad.rms[parameter.stepped][-1]) >= 1e-3 * max(pulls, default=0.0)
 
 
 def _shaken(record: Record, curve: Curve, ratios: NDArray[np.float64]) -> int | None:
     """Position of the first recorded step that was too much for the loss, or None."""
     lasting = len(curve) >= 100 and len(finite(ratios)) >= 5
     limit = RESTLESS if lasting and np.median(finite(ratios)) >= RESTLESS else JOLTED
-    guesses = at_guessing(record, curve.end, 0.05)
-    if curve.end < 0.95 * curve.values[0] and not guesses:
+    lost = guesses(record, curve.end)
+    if curve.end < 0.95 * curve.values[0] and not lost:
         return None
     for step in np.flatnonzero(ratios >= limit):
         at = int(record.steps[step])
         before, after = curve.until(at), curve.highest_after(at)
         jumped = after > before + 0.5 * abs(before)
         enough = ratios[step] >= SHAKEN or jumped or limit == RESTLESS
-        if enough and (guesses or curve.end >= before - 0.05 * abs(before)):
+        if enough and (lost or curve.end >= before - 0.05 * abs(before)):
             return int(step)
     return None
 

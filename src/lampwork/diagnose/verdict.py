@@ -3,7 +3,7 @@
 The order of cause is that of a training step: data, weights, mode, wiring of the optimizer,
 outputs, gradients, learning rate, loss. Two things turn it round, both by the evidence of time: a
 learning rate that was already too high when outputs or gradients went wrong stands before them,
-and a gradient that was spoiled before any output stands before that.
+and a gradient that went wrong before an output or a step did stands before those.
 """
 
 from __future__ import annotations
@@ -43,7 +43,12 @@ RULES: tuple[Rule, ...] = (
 )
 """Every rule, causes before what they cause."""
 
-_OF_LR = {"act-nonfinite", "act-dead", "grad-nonfinite", "grad-exploding"}
+_CAUSES = (
+    ("grad-nonfinite", {"act-nonfinite"}),
+    ("optim-lr-high", {"act-nonfinite", "act-dead", "grad-nonfinite", "grad-exploding"}),
+    ("grad-exploding", {"act-nonfinite"}),
+)
+"""What stands before what, against the order of `RULES`, if it showed at an earlier step."""
 
 
 def diagnose(record: Record) -> list[Finding]:
@@ -87,19 +92,20 @@ def _loss(record: Record) -> dict[str, Any] | None:
 
 def _by_cause(findings: Sequence[Finding]) -> list[Finding]:
     ordered = list(findings)
-    first = {finding.code: finding for finding in reversed(ordered)}
-    rate, spoiled = first.get("optim-lr-high"), first.get("grad-nonfinite")
-    outputs = first.get("act-nonfinite")
-    if spoiled is not None and outputs is not None and spoiled.step < outputs.step:
-        _put_before(ordered, spoiled, {"act-nonfinite"})
-    if rate is not None:
-        later = {f.code for f in ordered if f.code in _OF_LR and f.step > rate.step}
-        _put_before(ordered, rate, later)
+    of = {finding.code: finding for finding in findings}
+    for code, effects in _CAUSES:
+        if code in of:
+            _put_before(
+                ordered, of[code], {e for e in effects & of.keys() if of[code].step < of[e].step}
+            )
+    rate, growth = of.get("optim-lr-high"), of.get("grad-exploding")
+    if rate is not None and growth is not None and growth.step <= rate.step:
+        _put_before(ordered, growth, {"optim-lr-high"})  # what made its steps so large
     return ordered
 
 
 def _put_before(ordered: list[Finding], cause: Finding, effects: set[str]) -> None:
-    at = min((i for i, f in enumerate(ordered) if f.code in effects), default=None)
-    if at is not None and at < ordered.index(cause):
+    at = min((i for i, f in enumerate(ordered) if f.code in effects), default=len(ordered))
+    if at < ordered.index(cause):
         ordered.remove(cause)
         ordered.insert(at, cause)

@@ -175,8 +175,8 @@ def plan(
 
 
 def _use(site: Site, traced: dict[str, Use], guessed: dict[nn.Module, Use]) -> tuple[Use, str]:
-    """What the layer's output meets, and how that is known. Only weights and norms have one."""
-    if site.kind.role in ("bias", "buffer", "embedding", "other") or site.attribute == "bias":
+    """What the layer's output meets, and how that is known. Biases and buffers have none."""
+    if site.kind.role in ("bias", "buffer", "embedding") or site.attribute == "bias":
         return Use(), ""
     residual = any(traced[name].residual for name in site.names if name in traced)
     if isinstance(site.module, RECURRENT):
@@ -187,6 +187,8 @@ def _use(site: Site, traced: dict[str, Use], guessed: dict[nn.Module, Use]) -> t
     for name in site.names:
         if name in traced:
             return traced[name], "from one forward pass"
+    if site.kind.role == "other":
+        return Use(), ""
     unseen = ", the example's forward pass does not reach it" if traced else ""
     return guessed.get(site.module, Use()), f"guessed from module order{unseen}"
 

@@ -35,8 +35,13 @@ def with_values(model: nn.Module) -> dict[str, nn.Module]:
     return {
         name: module
         for name, module in model.named_modules()
-        if name == "" or not any(module.children()) or any(module.parameters(recurse=False))
+        if name == "" or not _has(module.children()) or _has(module.parameters(recurse=False))
     }
+
+
+def _has(items: Iterable[object]) -> bool:
+    # Not `any`: a tensor has no truth value, and an empty Sequential is false.
+    return next(iter(items), None) is not None
 
 
 def refuse_unhookable(model: nn.Module) -> None:

@@ -304,7 +304,9 @@ def _shapes(tree: Any) -> str:
 def _as_it_was(model: nn.Module) -> Iterator[None]:
     """Evaluation mode inside; flags, buffers and torch's random state restored afterwards."""
     flags = [(module, module.training) for module in model.modules()]
-    buffers = [(module, dict(module._buffers)) for module in model.modules()]
+    # A scripted module keeps its buffers elsewhere, and its inside is not seen anyway.
+    eager = [module for module in model.modules() if isinstance(module._buffers, dict)]
+    buffers = [(module, dict(module._buffers)) for module in eager]
     values = [(buffer, buffer._version, buffer.detach().clone()) for buffer in model.buffers()]
     devices = {p.device.index or 0 for p in model.parameters() if p.is_cuda}
     with torch.random.fork_rng(devices=sorted(devices)):

@@ -45,11 +45,8 @@ def table(record: Record) -> list[Layer]:
     if not len(record.steps):
         return []
     weights = _weights(record)
-    rows = []
-    for tensor in record.of_kind("output"):
-        # A weight belongs to the first call only, so that it is not listed twice.
-        first = tensor.call == 1 and tensor.part == 0
-        rows.append(_layer(record, tensor, weights.pop(tensor.name, None) if first else None))
+    # Taken out, so that a weight stands in the row of its module's first call only.
+    rows = [_layer(record, t, weights.pop(t.name, None)) for t in record.of_kind("output")]
     # What is left moved without its module being called, as attention's projections do.
     return rows + [_layer(record, None, weight) for weight in weights.values()]
 

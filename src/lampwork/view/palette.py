@@ -111,11 +111,11 @@ def grid(axes: Axes) -> None:
 def legend_above(axes: Axes) -> None:
     """The legend between title and axes, where it hides no data, in as many rows as it needs."""
     handles, labels = axes.get_legend_handles_labels()
-    figure = axes.get_figure(root=True)
-    if not labels or figure is None:
+    if not labels:
         return
+    width_in = axes.figure.bbox.width / axes.figure.dpi
     entry_pt = 34 + 0.6 * FONT_PT * max(len(label) for label in labels)
-    columns = max(1, min(len(labels), int((72 * figure.get_figwidth() - 70) / entry_pt)))
+    columns = max(1, min(len(labels), int((72 * width_in - 70) / entry_pt)))
     # matplotlib fills column after column; people read row after row.
     order = [i for column in range(columns) for i in range(column, len(labels), columns)]
     axes.legend(

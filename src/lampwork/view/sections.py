@@ -201,7 +201,7 @@ def machine_readable(data: Mapping[str, Any]) -> str:
     """The report as JSON, folded, once for people and once for programs."""
     text = json.dumps(_finite(data), indent=2, default=str)
     # Nothing in a JSON string may end the script element or look like a link.
-    for sign, code in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"), ):
+    for sign, code in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"), ("://", ":\\/\\/")):
         text = text.replace(sign, code)
     shown = "\n".join(escape(line) for line in text.split("\n"))
     return (

@@ -33,8 +33,9 @@ class _Flow:
     """The gradient that has reached one tensor so far, summed over backward passes."""
 
     gradient: Tensor | None = None
-    # The first run of the forward saw the tensor in the graph, so all of its gradient comes there.
-    followed: bool = False
+    # Input of a checkpointed segment: all of its gradient comes to the tensor outside, a part of
+    # it to the one that is recomputed.
+    outside: bool = False
 
     def add(self, gradient: Tensor) -> None:
         new = gradient.detach()
@@ -184,13 +185,13 @@ class Capture:
     def _before(self, visit: Visit, inputs: Inputs) -> None:
         found = tensors(inputs)
         if visit.recomputed:
-            visit.memo = self._first_run_of(visit, found) if torch.is_grad_enabled() else None
+            visit.memo = self._first_run_of(visit, found)
         else:
             call = Call([self._copy(tensor) for tensor in found], self._parameters_of(visit.module))
             label = visit.name if visit.call == 1 else f"{visit.name}#{visit.call}"
             self._calls[label] = visit.memo = call
         if visit.memo is not None:
-            self._follow(found, visit.memo._input_flows, again=visit.recomputed)
+            self._follow(found, visit.memo._input_flows)
 
     def _after(self, visit: Visit, output: Any) -> None:
         call, found = visit.memo, tensors(output)
@@ -200,7 +201,7 @@ class Capture:
             call._output = map_tensors(self._copy, output)
             call._output_flows = [_Flow() for _ in found]
             call._awaits_graph = not torch.is_grad_enabled()
-        self._follow(found, call._output_flows, again=visit.recomputed)
+        self._follow(found, call._output_flows)
 
     def _first_run_of(self, visit: Visit, found: list[Tensor]) -> Call | None:
         """The call that is being recomputed, where its gradients are still to come.
@@ -219,13 +220,14 @@ class Capture:
     def _copy(self, tensor: Tensor) -> Tensor:
         return tensor.detach().clone() if self._clone else tensor.detach()
 
-    def _follow(self, found: list[Tensor], flows: list[_Flow], *, again: bool = False) -> None:
+    def _follow(self, found: list[Tensor], flows: list[_Flow]) -> None:
         if not self._gradients:
             return
+        # Not strict: a module may return more when it is run again with a graph.
         for tensor, flow in zip(found, flows, strict=False):
-            if tensor.requires_grad and not (again and flow.followed):
+            if tensor.requires_grad and not flow.outside:
                 self._handles.append(on_gradient(tensor, flow.add))
-                flow.followed = not again
+                flow.outside = not torch.is_grad_enabled()
 
     def _parameters_of(self, module: nn.Module) -> dict[str, tuple[Tensor, _Flow]]:
         found = {}

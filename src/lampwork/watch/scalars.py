@@ -15,7 +15,7 @@ _MOST_PENDING = 1000
 
 
 class Scalars:
-    """Passes numbers to the writer, in order for each device."""
+    """Passes numbers to the writer, in order for each device and dtype."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
@@ -42,7 +42,7 @@ class Scalars:
             here = [item for item in pending if (item[2].device, item[2].dtype) == kind]
             values = torch.stack([value for _, _, value in here]).tolist()
             for (step, name, _), value in zip(here, values, strict=True):
-                self._writer.scalar(step, name, value)
+                self._writer.scalar(step, name, float(value))
 
 
 def _can_wait(value: Tensor) -> bool:

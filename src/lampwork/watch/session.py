@@ -301,7 +301,7 @@ class Watch:
         if self.step > 0:
             self._parameters.describe()
             self._ledger.announce(self._parameters.seen, writer)
-            if self._snapshots is not None:
+            if self._snapshots is not None and not self._guard.failed:
                 self._take_pictures(writer)
 
     def _take_pictures(self, writer: Writer) -> None:
