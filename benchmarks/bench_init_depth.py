@@ -84,15 +84,15 @@ def measure(show: Callable[[str], None]) -> dict[str, dict[str, list[float]]]:
 def main() -> None:
     torch.set_num_threads(1)  # the matrices are too small to share
     found = measure(print)
-    lines = (__doc__ or "").splitlines()
+    question, _, caveat = (__doc__ or "").partition("Caveat: ")
     kept = {
-        "question": lines[0].removeprefix("Question: "),
+        "question": question.splitlines()[0].removeprefix("Question: "),
         "command": "python benchmarks/bench_init_depth.py",
         "date": datetime.date.today().isoformat(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "caveat": " ".join(lines[-4:]).strip().removeprefix("Caveat: "),
+        "caveat": " ".join(caveat.split()),
         "accuracy": found,
     }
     RESULT.parent.mkdir(exist_ok=True)

@@ -21,7 +21,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 import lampwork as lw
 
-PAIRS, EPOCHS = 15, 5
+PAIRS, EPOCHS = 9, 5
 
 
 class Dicts(Dataset):

@@ -235,9 +235,8 @@ def test_samples_that_raise():
     broken = Listed([1, OSError("no 1.png"), 3, ValueError(), OSError("no 4.png"), 6])
     assert told(broken) == [
         "loading indices 1, 4 raises OSError: no 1.png: "
-        "load dataset[1] by itself and mend what the traceback names",
-        "loading index 3 raises ValueError: "
-        "load dataset[3] by itself and mend what the traceback names",
+        "load it by itself and mend what the traceback names",
+        "loading index 3 raises ValueError: load it by itself and mend what the traceback names",
     ]
 
 
@@ -245,7 +244,7 @@ def test_every_sample_raises():
     """An IndexError at each index is no matter of length."""
     assert told(Listed([IndexError("x")] * 3)) == [
         "loading indices 0, 1, 2 raises IndexError: x: "
-        "load dataset[0] by itself and mend what the traceback names"
+        "load it by itself and mend what the traceback names"
     ]
 
 
@@ -253,7 +252,7 @@ def test_an_index_error_in_the_middle():
     """Neither is one that is followed by samples that load."""
     assert told(Listed([1, IndexError("bad crop"), 3])) == [
         "loading index 1 raises IndexError: bad crop: "
-        "load dataset[1] by itself and mend what the traceback names"
+        "load it by itself and mend what the traceback names"
     ]
 
 
@@ -267,7 +266,10 @@ def broken_stream():
 def test_a_stream_that_raises():
     """An error in a stream is told with the number of the sample, and is its end."""
     [problem, _] = told(Stream(broken_stream()))  # a generator cannot be pickled either
-    assert problem.startswith("loading index 2 raises OSError: connection lost: ")
+    assert problem == (
+        "loading index 2 raises OSError: connection lost: "
+        "load it by itself and mend what the traceback names"
+    )
 
 
 RESIZE = "pad, crop or resize to one size, or pass a collate_fn that does so for each batch"

@@ -357,23 +357,6 @@ def test_a_stream_is_never_counted_beyond_what_was_asked_for():
     assert loader.stats().samples == 4
 
 
-class Clock:
-    """A clock that stands still until it is told to go, in this process only."""
-
-    def __init__(self, monkeypatch):
-        self.now_s = 1000.0
-        monkeypatch.setattr("lampwork._core.clock.monotonic_s", lambda: self.now_s)
-
-    def go(self, seconds):
-        self.now_s += seconds
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """A fake clock in place of the real one."""
-    return Clock(monkeypatch)
-
-
 class TakesASecond(Numbers):
     """A dataset whose samples take a second each on the fake clock."""
 
@@ -459,7 +442,7 @@ def test_persistent_workers(clock):
         persistent_workers=True,
         sampler=SlowToBegin(clock, 10),
     )
-    for _ in range(3):
+    for epoch in range(3):
         iterator = iter(loader)
         clock.go(1.0)
         next(iterator)
@@ -467,6 +450,7 @@ def test_persistent_workers(clock):
         clock.go(2.0)
         assert [len(batch) for batch in iterator] == [4, 2]
         assert timed(loader.stats()) == (3, 10, 8.0, 11.0)
+        assert ("the workers had to start" in loader.stats().bottleneck) == (epoch == 0)
 
 
 def test_the_latest_of_two_iterators_counts():

@@ -8,26 +8,9 @@ import torch
 from lampwork.data.meter import LoaderStats, Meter, meters, samples_in
 
 
-class Clock:
-    """A clock that stands still until it is told to go."""
-
-    def __init__(self, monkeypatch):
-        self.now_s = 1000.0
-        monkeypatch.setattr("lampwork._core.clock.monotonic_s", lambda: self.now_s)
-
-    def go(self, seconds):
-        self.now_s += seconds
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """A fake clock in place of the real one."""
-    return Clock(monkeypatch)
-
-
-def pass_over(meter, clock, waits_s, work_s, workers=0, persistent=False):
+def pass_over(meter, clock, waits_s, work_s, workers=0, starting=False, persistent=False):
     """One epoch of batches of 10: waits as given, and the same work after each."""
-    epoch = meter.start(workers, persistent)
+    epoch = meter.start(workers, starting=starting, persistent=persistent)
     for wait_s in waits_s:
         asked_s = clock.now_s
         clock.go(wait_s)
@@ -106,15 +89,22 @@ def test_stats_change_nothing(clock):
         ),
         (
             [1.0, 3.0],
-            {"workers": 4},
+            {"workers": 4, "starting": True},
             "The training loop waits for the data 80% of the time: "
             "raise num_workers above 4, or do less per sample in __getitem__.",
         ),
         (
             [3.0, 1.0],
-            {"workers": 4},
+            {"workers": 4, "starting": True},
             "The training loop waits for the data 80% of the time: most of that is the first "
-            "batch, so keep the workers from one epoch to the next with persistent_workers=True.",
+            "batch, for which the workers had to start, and with persistent_workers=True they "
+            "would stay for the next epoch.",
+        ),
+        (
+            [3.0, 1.0],
+            {"workers": 4, "starting": True, "persistent": True},
+            "The training loop waits for the data 80% of the time: most of that is the first "
+            "batch, for which the workers had to start, and they stay for the next epoch.",
         ),
         (
             [3.0, 1.0],
@@ -143,7 +133,7 @@ def test_meters_lists_what_has_started():
     """Meters are listed once they have started, in the order in which they were made."""
     first, second, third = Meter("A"), Meter("B"), Meter("C")
     for meter in (third, first, third):
-        meter.start(workers=0, persistent=False)
+        meter.start(0, starting=False, persistent=False)
     assert [meter for meter in meters() if meter in (first, second, third)] == [first, third]
     assert third.dataset == "C"
 
@@ -151,7 +141,7 @@ def test_meters_lists_what_has_started():
 def test_meters_are_forgotten_with_their_loader():
     """A meter that nobody holds is not kept by the list."""
     meter = Meter("nobody's")
-    meter.start(workers=0, persistent=False)
+    meter.start(0, starting=False, persistent=False)
     assert "nobody's" in [meter.dataset for meter in meters()]
     del meter
     gc.collect()

@@ -121,6 +121,14 @@ def test_a_bias_without_gradient_tells_of_dead_units(synthetic, share, mean, acc
     assert len([*activation.dead(run.read())]) == accused
 
 
+def test_the_shift_of_a_normalisation_is_named_as_the_layer(synthetic):
+    """Advice goes to what stands right before the ReLU."""
+    run = synthetic().layer("conv", module="Conv2d").output("bn", synthetic().row())
+    run.parameter("bn.bias", shape=(100,), module="BatchNorm2d")
+    run.output("act", dead_row(run, 100), module="ReLU")
+    assert only(activation.dead(run.read())).evidence["layer"] == "bn"
+
+
 def test_the_last_layer_does_not_die(synthetic):
     """Classes that do not occur get no gradient, and that is no death."""
     run = synthetic()

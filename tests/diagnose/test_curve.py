@@ -80,3 +80,11 @@ def test_below_guessing_is_knowledge(synthetic):
         record = run.read()
         assert knows(record) is known
         assert guesses(record, end, 0.1) is not known
+
+
+def test_a_loss_that_was_logged_late_has_a_before(synthetic):
+    """The first value stands in where none was logged before a step."""
+    found = curve_of(synthetic, [3.0, 2.0, 1.0])
+    assert found.until(-1) == 3.0
+    assert found.until(1) == 2.5
+    assert found.highest_after(1) == 2.0

@@ -118,3 +118,14 @@ def test_a_loss_that_never_changes_at_all_is_flat_sooner(synthetic):
     """Twenty equal values at guessing are enough."""
     assert only(loss.flat(classifier(synthetic, [math.log(10)] * 20).read()))
     assert not [*loss.flat(classifier(synthetic, [math.log(10)] * 19).read())]
+
+
+def test_losses_of_a_game_of_two_are_not_judged(synthetic, noise):
+    """Where optimizers take turns a loss may stand, or rise, in good health."""
+    for values in (level(noise), np.geomspace(1, 1e4, 200)):
+        run = synthetic(steps=4).loss(values)
+        row = run.row(1e-3)
+        run.layer("g", update=[row, None, row, None])
+        run.layer("d", output=run.row(units=10), update=[None, row, None, row])
+        record = run.read()
+        assert not [*loss.flat(record), *loss.diverging(record)]

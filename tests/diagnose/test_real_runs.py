@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,9 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import lampwork
 from lampwork.diagnose import diagnose, verdict
 from lampwork.record.reader import Record
-from lampwork.watch.session import watch
 
 Batch = tuple[Tensor, Tensor]
 
@@ -40,7 +41,7 @@ class Digits:
         steps: int = 60, every: int = 5, size: int = 64,
     ) -> Record:  # fmt: skip
         """Call `step(run, x, y)` for each batch, and read what was recorded."""
-        with watch(model, every=every, dir=self.folder, name="run", pictures=False) as run:
+        with lampwork.watch(model, every=every, dir=self.folder, name="run", pictures=False) as run:
             for x, y in self.batches(steps, size):
                 step(run, x, y)
         assert run.path is not None
@@ -362,6 +363,9 @@ def test_a_fault_is_found_and_its_mended_twin_passes(digits, case, codes, where)
     found = diagnose(case(digits, True))
     assert (found[0].code, found[0].where) == (codes[0], where)
     assert set(codes) <= {finding.code for finding in found}
+    for finding in found:
+        assert json.dumps(finding.as_json(), allow_nan=False)
+        assert len(finding.advice.splitlines()) == 2
     torch.manual_seed(0)
     assert diagnose(case(digits, False)) == []
 

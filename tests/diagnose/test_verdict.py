@@ -35,8 +35,9 @@ def test_the_verdict_is_the_worst(severities, word):
 
 
 def test_a_record_without_a_step_is_no_error(synthetic):
-    """A run that ended before its first step has nothing to say, except that its loss was NaN."""
+    """A run without steps or tensors has nothing to say, except that its loss was NaN."""
     assert codes(synthetic(steps=0)) == []
+    assert codes(synthetic(steps=5)) == []
     assert codes(synthetic(steps=0).loss([np.nan])) == ["loss-nonfinite"]
 
 

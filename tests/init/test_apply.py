@@ -237,6 +237,8 @@ def test_rows_may_be_exchanged_before_applying():
     model = nn.Linear(3, 3)
     plan = lw.init.plan(model)
     plan.rows[0] = dataclasses.replace(plan.rows[0], scheme="ones")
+    lw.init.Plan.from_json(plan.to_json(), model).apply()
+    assert model.weight.eq(1).all()
     plan.apply()
     assert model.weight.eq(1).all()
 

@@ -14,7 +14,7 @@ class ConvBlock(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(1, 2, 3)
         self.norm = nn.BatchNorm2d(2)
-        self.scale = nn.Parameter(torch.full((3,), 7.0))
+        self.bias = nn.Parameter(torch.full((3,), 7.0))
 
 
 def test_every_kind_of_weight_is_written_with_its_bias():
@@ -47,7 +47,7 @@ def test_norms_start_as_the_identity_and_the_rest_is_left_alone():
     for layer in (block.norm, norm):
         assert layer.weight.eq(1).all()
         assert layer.bias.eq(0).all()
-    assert all(t.eq(7).all() for t in (block.scale, embedding.weight, prelu.weight))
+    assert all(t.eq(7).all() for t in (block.bias, embedding.weight, prelu.weight))
     assert block.norm.running_mean.eq(7).all()
 
 

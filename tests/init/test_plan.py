@@ -260,7 +260,7 @@ def test_a_plan_for_another_model_is_refused_by_name(change, message):
     [
         ("{", r"the text is no plan \(JSONDecodeError"),
         ("[]", r"the text is no plan \(TypeError"),
-        ("{}", r"the text is no plan \(KeyError: 'rows'\): pass what to_json wrote"),
+        ("{}", r"the text is no plan \(KeyError: 'schema'\): pass what to_json wrote"),
         (json.dumps({"schema": 9, "rows": []}), "schema 9, this lampwork reads 1: plan again"),
     ],
 )

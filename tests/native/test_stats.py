@@ -134,6 +134,14 @@ def test_the_default_dtype_does_not_matter():
     assert row[COLUMN["count"]] == 100_000
 
 
+def test_the_default_device_does_not_matter():
+    """Inside a region of another default device a tensor is read where it is."""
+    x = torch.randn(10)
+    with torch.device("meta"):
+        row = summary_row(x)
+    assert torch.equal(row, summary_row(x))
+
+
 def test_autocast_does_not_matter():
     """Inside an autocast region the row is the same, to the last bit."""
     x = torch.randn(1000, generator=torch.Generator().manual_seed(0))

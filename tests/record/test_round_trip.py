@@ -92,14 +92,24 @@ def test_a_record_without_a_step_is_a_record(tmp_path):
     assert record.summary(record.tensors[0]).count.shape == (0,)
 
 
-def test_rows_of_a_tensor_not_announced_yet_are_passed_over(tmp_path, row):
-    """A step may name a tensor whose announcement a reader has not seen: it is left out."""
-    writer = Writer(tmp_path / "rank0.sqlite", {})
-    writer.tensor(Tensor(0, "w", "weight", 1, 0, (2,), "float32", {}))
-    writer.step(0, 0.0, {0: row(0), 7: row(1)}, {})
-    assert writer.close() is None
+def test_a_record_is_read_as_of_one_moment(tmp_path, row, monkeypatch):
+    """What is committed while the tables are read one after the other is in none of them."""
+    writer = Writer(tmp_path / "rank0.sqlite", {"model": "Net"})
+    loads, meanwhile = json.loads, []
+
+    def slowly(text):
+        if not meanwhile:
+            writer.tensor(Tensor(0, "w", "weight", 1, 0, (2,), "float32", {}))
+            writer.step(0, 0.0, {0: row(0)}, {})
+            meanwhile.append(writer.flush())
+        return loads(text)
+
+    monkeypatch.setattr(json, "loads", slowly)
     record = Record(tmp_path)
-    np.testing.assert_array_equal(record.summary(record.tensors[0]).rows, row(0)[None])
+    assert meanwhile == [True]
+    assert (record.tensors, record.steps.tolist()) == ([], [])
+    assert len(Record(tmp_path).steps) == 1
+    assert writer.close() is None
 
 
 def test_a_run_is_found_by_folder_file_or_name(run, monkeypatch):

@@ -199,12 +199,13 @@ def test_a_step_that_raises_is_taken_again(tmp_path):
 
     optimizer.register_step_pre_hook(maybe)
     with watched(model, tmp_path) as run:
-        model(batches(1, 5, 4)[0]).square().mean().backward()
+        model(batches(1, 50, 4)[0]).square().mean().backward()
         with pytest.raises(ArithmeticError):
             optimizer.step()
         train(model, optimizer, batches(2, 5, 4))
     record = record_of(run)
     assert record.steps.tolist() == [0, 1]
+    assert rows(record, "", "output")[:, COLUMN["count"]].tolist() == [10.0, 10.0]
     assert np.isfinite(rows(record, "0.weight", "update")).all()
 
 
@@ -400,6 +401,19 @@ def test_lazy_modules_are_watched_from_their_first_call(tmp_path):
     record = record_of(run)
     assert record.find("0.weight", "weight").shape == (8, 4)
     assert np.isfinite(rows(record, "2.bias", "update")).all()
+
+
+def test_a_lazy_module_that_is_never_called_is_passed_over(tmp_path, caplog):
+    """Parameters without values have no rows, and the others have theirs."""
+    model = nn.ModuleDict({"used": nn.Linear(4, 2), "unused": nn.LazyLinear(2)})
+    with watched(model, tmp_path) as run:
+        optimizer = sgd(model["used"])
+        for x in batches(2, 5, 4):
+            model["used"](x).sum().backward()
+            optimizer.step()
+    names = [tensor.name for tensor in record_of(run).of_kind("weight")]
+    assert names == ["used.weight", "used.bias"]
+    assert caplog.records == []
 
 
 def test_parameters_that_are_unfrozen_later_are_told(tmp_path):

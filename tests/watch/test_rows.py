@@ -339,6 +339,21 @@ def test_dead_channels_of_an_image_are_counted(tmp_path):
     assert record.summary(record.find("0", "output")).dead_share.tolist() == [0.0] * 7
 
 
+def test_a_channel_that_speaks_in_one_micro_batch_is_alive(tmp_path):
+    """Channels are dead that are silent in all batches of a step, not in one of them."""
+    model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU())
+    with torch.no_grad():
+        model[0].weight.copy_(torch.eye(2))
+    optimizer = sgd(model, lr=0.0)
+    with watched(model, tmp_path) as run:
+        for _ in range(2):
+            model(torch.tensor([[1.0, -1.0]])).sum().backward()
+            model(torch.tensor([[-1.0, -1.0]])).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    assert Summary(rows(record_of(run), "1", "output")).dead_share.tolist() == [0.5, 0.5]
+
+
 def test_tokens_have_their_units_in_the_last_dimension(tmp_path):
     """Of (N, T, C) the units are C; with a 1-D convolution in the model (N, C, L) is meant."""
     for build, shape, units in (

@@ -6,6 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from tests.watch.training import far
 
 from lampwork._core.errors import InputError
 from lampwork.watch.scalars import Scalars
@@ -83,20 +84,6 @@ def test_whatever_is_not_one_number_is_refused(value, what):
         Scalars(written).add(0, "loss", value)
     assert str(error.value) == f"loss is a {what}, not one number: log for example its mean"
     assert written == []
-
-
-class Far(torch.Tensor):
-    """A tensor that claims to live on an accelerator."""
-
-    @property
-    def is_cpu(self):
-        """No."""
-        return False
-
-
-def far(value):
-    """A tensor on an accelerator, as far as we can have one here."""
-    return torch.tensor(value).as_subclass(Far)
 
 
 def test_numbers_on_an_accelerator_wait_and_keep_their_order():

@@ -13,6 +13,7 @@ import torch
 from tests.watch.specimen import hooks_of
 from tests.watch.training import (
     batches,
+    far,
     hooks_anywhere,
     mlp,
     record_of,
@@ -181,6 +182,15 @@ def test_numbers_carry_the_step_that_was_finished_last(tmp_path):
     assert [array.tolist() for array in record.scalar("start")] == [[0], [1.0]]
     assert [array.tolist() for array in record.scalar("best")] == [[40], [0.25]]
     assert record.scalar_names == ["start", "loss", "accuracy", "best"]
+
+
+def test_numbers_on_an_accelerator_are_read_at_the_end_at_the_latest(tmp_path):
+    """What was logged after the last recorded step is not lost."""
+    model = seeded(mlp)
+    with watched(model, tmp_path, every=100) as run:
+        train(model, sgd(model), batches(2, 5, 4))
+        run.log(loss=far(0.5))
+    assert [array.tolist() for array in record_of(run).scalar("loss")] == [[1], [0.5]]
 
 
 def test_logging_keeps_no_graph(tmp_path):

@@ -288,10 +288,59 @@ def test_hooks_of_the_user_stay(tmp_path):
     assert mine == ["before", "meanwhile", "gradient"] * 3
 
 
-def test_a_model_that_was_watched_can_be_copied_and_saved(tmp_path):
-    """After the block a model pickles and copies as it did before."""
+def copied(model):
+    """The model's copy."""
+    return copy.deepcopy(model)
+
+
+def pickled(model):
+    """The model, saved and loaded again."""
+    return pickle.loads(pickle.dumps(model))
+
+
+@pytest.mark.parametrize("again", [copied, pickled])
+def test_a_copy_of_a_watched_model_is_not_watched(tmp_path, again, caplog):
+    """An average of the weights or a saved model, made inside the block, is a model on its own."""
+    model = seeded(mlp)
+    data = batches(4, 5, 4)
+    with watched(model, tmp_path) as run:
+        before = again(model)
+        train(model, sgd(model), data[:2])
+        after = again(model)
+        for other in (before, after):
+            train(other, sgd(other), data)
+        train(model, sgd(model), data[2:])
+    for other in (before, after):
+        train(other, sgd(other), data)
+        assert b"lampwork" not in pickle.dumps(other)
+    record = record_of(run)
+    assert record.steps.tolist() == [0, 1, 2, 3]
+    assert {tensor.call for tensor in record.tensors} == {1}
+    assert [note["forwards"] for note in record.notes] == [1] * 4
+    assert caplog.records == []
+
+
+def test_a_saved_output_brings_no_warning(tmp_path):
+    """Tensors that the user pickles inside the block are saved without a word about hooks."""
     model = seeded(mlp)
     with watched(model, tmp_path):
-        train(model, sgd(model), batches(2, 5, 4))
-    again = pickle.loads(pickle.dumps(copy.deepcopy(model)))
-    assert all(map(torch.equal, again.parameters(), model.parameters()))
+        output = model(batches(1, 5, 4)[0])
+        assert torch.equal(pickle.loads(pickle.dumps(output)), output)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:Dynamo does not know how to trace:UserWarning")
+def test_a_model_may_be_compiled_inside_the_block(tmp_path):
+    """Compiled after the watch began, every recorded step is seen as it is without compilation."""
+    found = {}
+    for compiled in (False, True):
+        model = seeded(mlp)
+        with watched(model, tmp_path, every=2) as run:
+            trained_model = torch.compile(model, backend="eager") if compiled else model
+            train(trained_model, sgd(model), batches(5, 5, 4))
+        record = record_of(run)
+        assert record.steps.tolist() == [0, 2, 4]
+        found[compiled] = {t.label + t.kind: rows(record, t.name, t.kind) for t in record.tensors}
+    assert found[True].keys() == found[False].keys()
+    for key, expected in found[False].items():
+        np.testing.assert_array_equal(found[True][key], expected, err_msg=key)

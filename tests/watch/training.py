@@ -65,6 +65,20 @@ def rows(record: Record, name: str, kind: str, call: int = 1) -> Any:
     return record.summary(tensor).rows
 
 
+class Far(Tensor):
+    """A tensor that claims to live on an accelerator."""
+
+    @property
+    def is_cpu(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """No."""
+        return False
+
+
+def far(value: Any) -> Tensor:
+    """A tensor on an accelerator, as far as there is one on every machine."""
+    return torch.tensor(value).as_subclass(Far)
+
+
 def hooks_anywhere(model: nn.Module) -> list[Any]:
     """Hooks on the model, on its parameters, and on all optimizers of the process."""
     everywhere = [torch_optimizer._global_optimizer_pre_hooks]

@@ -31,9 +31,10 @@ def summary_row(values: Tensor) -> Tensor:
     count = torch.full((), x.numel(), dtype=torch.float64, device=x.device)
     zeros = count - torch.count_nonzero(x)
     low, high = torch.aminmax(x)
+    none = torch.zeros((), device=x.device)
     # Both ends are finite only if all is; on the CPU, asking costs nothing and saves five passes.
     if x.is_cpu and math.isfinite(low) and math.isfinite(high):
-        clean, spoiled = x, [torch.zeros(())] * 3
+        clean, spoiled = x, [none] * 3
     else:
         finite = torch.isfinite(x)
         clean = torch.where(finite, x, 0.0)
@@ -42,10 +43,10 @@ def summary_row(values: Tensor) -> Tensor:
         high = torch.where(finite, x, -math.inf).amax()
     total = clean.sum(dtype=torch.float64)
     squares = torch.linalg.vector_norm(clean, dtype=torch.float64).square()
-    unknown = torch.zeros((), device=x.device)  # units, dead
-    columns = (count, total, squares, zeros, *spoiled, low, high, unknown, unknown)
+    # The last two are units and dead.
+    columns = (count, total, squares, zeros, *spoiled, low, high, none, none)
     head = torch.stack([column.to(torch.float64) for column in columns])
-    return torch.cat([head, _exponents(x, zeros, sum(spoiled, unknown))])
+    return torch.cat([head, _exponents(x, zeros, sum(spoiled, none))])
 
 
 def _as_float(x: Tensor) -> Tensor:

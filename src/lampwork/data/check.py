@@ -161,7 +161,7 @@ def _failing(failed: dict[int, Exception]) -> list[Problem]:
     return [
         Problem(
             f"loading {_at(indices)} raises {_told(failed[indices[0]])}",
-            f"load dataset[{indices[0]}] by itself and mend what the traceback names",
+            "load it by itself and mend what the traceback names",
         )
         for indices in by_type.values()
     ]
@@ -184,13 +184,13 @@ def _differing(taken: Taken) -> list[Problem]:
             Problem(
                 f"{written(path)} is {given} at index {indices[0]}{also}, "
                 f"but {expected} at index {first}",
-                _alike(expected, given),
+                _cure_of_difference(expected, given),
             )
         )
     return problems
 
 
-def _alike(expected: Form, given: Form) -> str:
+def _cure_of_difference(expected: Form, given: Form) -> str:
     if expected.kind != given.kind:
         return "return the same kind of value from every index"
     if expected.extent == given.extent:
@@ -204,13 +204,16 @@ def _uncollatable(taken: Taken) -> list[Problem]:
     """One problem per field of the first sample that `default_collate` does not take."""
     first = taken[min(taken)] if taken else {}
     return [
-        Problem(f"{written(path)} is {field.form}, which default_collate refuses", _taken(field))
+        Problem(
+            f"{written(path)} is {field.form}, which default_collate refuses",
+            _cure_of_refusal(field),
+        )
         for path, field in first.items()
         if field.is_leaf and collating_error([field.value])
     ]
 
 
-def _taken(field: Field) -> str:
+def _cure_of_refusal(field: Field) -> str:
     if field.value is None:
         return "return a tensor or number in its place, e.g. -1, or pass a collate_fn"
     if type(field.value).__module__.startswith("PIL."):
@@ -249,7 +252,7 @@ def _unsendable(dataset: Any) -> list[Problem]:
         Problem(
             f"dataset{found.path} ({_called(found.part)}) cannot be sent to spawned workers, "
             f"pickling it raises {_told(found.error)}",
-            _sendable(found),
+            _cure_of_obstacle(found),
         )
         for found in obstacles(dataset)
     ]
@@ -259,7 +262,7 @@ def _called(part: Any) -> str:
     return getattr(part, "__qualname__", type(part).__qualname__)
 
 
-def _sendable(found: Obstacle) -> str:
+def _cure_of_obstacle(found: Obstacle) -> str:
     if "<lambda>" in _called(found.part):
         return "write it as a function with a name, at the top level of a module"
     if "<locals>" in _called(found.part):

@@ -68,8 +68,10 @@ class _Measured(engine._BaseDataLoaderIter):
     _may_be_fewer: bool
     """Whether a batch may hold fewer than were asked for: a stream may end in the middle of one."""
 
-    def _begin(self, loader: DataLoader) -> None:
-        self._epoch = loader._meter.start(loader.num_workers, loader.persistent_workers)
+    def _begin(self, loader: DataLoader, *, starting: bool) -> None:
+        self._epoch = loader._meter.start(
+            loader.num_workers, starting=starting, persistent=loader.persistent_workers
+        )
         stream = loader._dataset_kind == engine._DatasetKind.Iterable
         self._may_be_fewer = stream and loader._auto_collation
 
@@ -100,7 +102,7 @@ class _Measured(engine._BaseDataLoaderIter):
 # Named as torch's: the names appear in profiles and in error texts.
 class _SingleProcessDataLoaderIter(_Measured, engine._SingleProcessDataLoaderIter):
     def __init__(self, loader: DataLoader) -> None:
-        self._begin(loader)
+        self._begin(loader, starting=False)
         super().__init__(loader)
         self._epoch.waited(since_s=self._epoch.began_s)
 
@@ -112,12 +114,12 @@ class _SingleProcessDataLoaderIter(_Measured, engine._SingleProcessDataLoaderIte
 
 class _MultiProcessingDataLoaderIter(_Measured, engine._MultiProcessingDataLoaderIter):
     def __init__(self, loader: DataLoader) -> None:
-        self._begin(loader)
+        self._begin(loader, starting=True)
         super().__init__(loader)  # ends in `_reset`
 
     def _reset(self, loader: DataLoader, first_iter: bool = False) -> None:
         if not first_iter:
-            self._begin(loader)
+            self._begin(loader, starting=False)
         # Samples asked for by number of the task, from the sampler to the arrival of the batch.
         self._on_the_way: dict[int, int] = {}
         super()._reset(loader, first_iter)

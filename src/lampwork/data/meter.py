@@ -57,11 +57,13 @@ class Epoch:
 
     Args:
         workers: how many processes load.
-        persistent: whether they stay for the next epoch.
+        starting: whether they are started for this pass.
+        persistent: whether they stay for the next one.
     """
 
-    def __init__(self, workers: int, persistent: bool) -> None:
+    def __init__(self, workers: int, *, starting: bool, persistent: bool) -> None:
         self.workers = workers
+        self.starting = starting
         self.persistent = persistent
         self.batches = 0
         self.samples = 0
@@ -95,15 +97,15 @@ class Meter:
         self._number = next(_numbers)
         self._epoch: Epoch | None = None
 
-    def start(self, workers: int, persistent: bool) -> Epoch:
-        """A new pass, made by so many workers, begins now."""
+    def start(self, workers: int, *, starting: bool, persistent: bool) -> Epoch:
+        """A new pass begins now; the arguments are those of `Epoch`."""
         _started.add(self)
-        self._epoch = Epoch(workers, persistent)
+        self._epoch = Epoch(workers, starting=starting, persistent=persistent)
         return self._epoch
 
     def stats(self) -> LoaderStats:
         """The figures of the latest pass, all zero before the first."""
-        epoch = self._epoch or Epoch(workers=0, persistent=False)
+        epoch = self._epoch or Epoch(0, starting=False, persistent=False)
         epoch_s = epoch.answered_s - epoch.began_s
         wait_share = epoch.wait_s / epoch_s if epoch_s > 0 else 0.0
         return LoaderStats(
@@ -174,9 +176,10 @@ def _bottleneck(epoch: Epoch, wait_share: float) -> str:
 def _cure(epoch: Epoch) -> str:
     if epoch.workers == 0:
         return "load in the background with num_workers=2 or more"
-    if epoch.first_wait_s > epoch.wait_s / 2 and not epoch.persistent:
+    if epoch.first_wait_s > epoch.wait_s / 2 and epoch.starting:
         return (
-            "most of that is the first batch, so keep the workers from one epoch to the next with "
-            "persistent_workers=True"
+            "most of that is the first batch, for which the workers had to start, and "
+            + ("they stay" if epoch.persistent else "with persistent_workers=True they would stay")
+            + " for the next epoch"
         )
     return f"raise num_workers above {epoch.workers}, or do less per sample in __getitem__"

@@ -111,7 +111,6 @@ def first_spoiled(record: Record) -> int | None:
 def _nonfinite(record: Record, tensor: Tensor, step: int) -> Finding:
     summary = record.summary(tensor)
     own = [p for p in parameters(record) if p.weight.nonfinite[step] > 0]
-    name = tensor.name or None
     evidence = {
         "nonfinite": int(summary.nonfinite[step]),
         "nan": int(summary.nan[step]),
@@ -120,20 +119,20 @@ def _nonfinite(record: Record, tensor: Tensor, step: int) -> Finding:
         "call": tensor.call,
         "weights_nonfinite": len(own),
     }
-    at = repr(tensor.name)
     if own:
         advice = (
             "The weights had become NaN or infinite before this step: record each step to see "
             "where, and lower the learning rate.\n"
-            f"lampwork.watch(model, every=1)  # then look before step {int(record.steps[step])}"
+            f"lampwork.watch(model, every=1)  # {tensor.label} is only the first to show it"
         )
     else:
         advice = (
             "This is the first module that gives NaN or infinite values: look at what goes in and "
             "keep it from log(0), division by 0 and overflow.\n"
-            f"x = x.clamp(min=1e-6)  # before the logarithm or division in {at}"
+            f"x = x.clamp(min=1e-6)  # before the logarithm or division in {tensor.label}"
         )
-    return Finding("act-nonfinite", "fail", name, int(record.steps[step]), evidence, advice)
+    where, at = tensor.name or None, int(record.steps[step])
+    return Finding("act-nonfinite", "fail", where, at, evidence, advice)
 
 
 def _nonfinite_counts(record: Record, tensors: list[Tensor]) -> NDArray[np.float64]:
@@ -158,8 +157,7 @@ def _harmed(record: Record) -> NDArray[np.bool_]:
 
 
 def _dead_modules(record: Record) -> Iterator[_Dead]:
-    layers = weighted_layers(record)
-    places = {layer.name: record.find(layer.name, "output") for layer in layers}
+    own = parameters(record)
     for tensor in record.of_kind("output"):
         if not _like_relu(str(tensor.facts.get("module", ""))):
             continue
@@ -172,8 +170,9 @@ def _dead_modules(record: Record) -> Iterator[_Dead]:
         seen = np.nansum(summary.count[-WINDOW:]) / channels[-1]
         if share < 1 and seen < MIN_SAMPLES:
             continue
-        before = [n for n, place in places.items() if place is not None and place.id < tensor.id]
-        layer = before[-1] if before else tensor.name
+        # Normalisation counts here, too: its shift may be what keeps the units silent.
+        before = [p for p in own if p.depth is not None and p.depth < tensor.id]
+        layer = max(before, key=lambda p: p.depth or 0).owner if before else tensor.name
         yield _Dead(tensor.name, layer, since, share, int(channels[-1]))
 
 

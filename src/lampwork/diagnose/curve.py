@@ -6,6 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +40,8 @@ class Curve:
 
     def until(self, step: int) -> float:
         """Median of the last five values up to that step, which is before its update."""
-        return self._median(self.values[self.steps <= step][-5:])
+        before = self.values[self.steps <= step][-5:]
+        return self._median(before if len(before) else self.values[:1])
 
     def highest_after(self, step: int) -> float:
         """The largest value from that step on, infinite where one is not a number."""
@@ -57,8 +59,17 @@ class Curve:
         return float(np.median(np.where(np.isfinite(values), values, np.inf)))
 
 
+_known: WeakKeyDictionary[Record, Curve | None] = WeakKeyDictionary()
+
+
 def training_loss(record: Record) -> Curve | None:
     """The curve of the training loss: what was logged as `loss`, else the first that says so."""
+    if record not in _known:  # most rules ask for it, and a long run has many values
+        _known[record] = _training_loss(record)
+    return _known[record]
+
+
+def _training_loss(record: Record) -> Curve | None:
     for name in sorted(record.scalar_names, key=lambda name: name != "loss"):
         words = set(re.split(r"[^a-z]+", name.lower()))
         if "loss" in words and not words & _NOT_TRAINING:

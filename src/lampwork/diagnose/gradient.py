@@ -11,10 +11,17 @@ from lampwork.diagnose.activation import first_spoiled
 from lampwork.diagnose.curve import training_loss
 from lampwork.diagnose.finding import Finding, Severity, others, plain
 from lampwork.diagnose.init import fade_limit, growth_limit, hidden_drift
-from lampwork.diagnose.layers import Parameter, finite, parameters, weighted_layers
+from lampwork.diagnose.layers import (
+    Parameter,
+    finite,
+    parameters,
+    take_turns,
+    weighted_layers,
+)
 from lampwork.record.reader import Record
 
 MIN_DRIFT_STEPS = 3
+"""Recorded steps that a gradient must fade or grow in, so that it is no accident."""
 GROWTH = 1e4
 """The norm of all gradients explodes when it stays this many times above that of the start."""
 
@@ -28,11 +35,11 @@ def nonfinite(record: Record) -> Iterator[Finding]:
     (torch.amp.GradScaler, "unscale_" and "step").
     """
     own = parameters(record)
-    spoiled = first_spoiled(record)
-    for step in range(len(record.steps) if spoiled is None else spoiled):
-        bad = [p for p in own if _bad(p.grad.nonfinite[step])]
-        if bad and _damages(bad, step):
-            yield _nonfinite(record, bad, step)
+    table = np.array([p.grad.nonfinite > 0 for p in own]).reshape(len(own), len(record.steps))
+    for step in np.flatnonzero(np.any(table[:, : first_spoiled(record)], axis=0)):
+        bad = [p for p, spoiled in zip(own, table[:, step], strict=True) if spoiled]
+        if _damages(bad, int(step)):
+            yield _nonfinite(record, bad, int(step))
             return
 
 
@@ -95,7 +102,7 @@ def accumulating(record: Record) -> Iterator[Finding]:
     stale = [bool(notes.get("stale_gradient")) for notes in record.notes]
     own = parameters(record)
     count = sum(stale[1:])
-    if count < 2 or 2 * count < len(stale) - 1 or _several_optimizers(own):
+    if count < 2 or 2 * count < len(stale) - 1 or take_turns(own):
         return
     norms = _total_norm(own)
     yield Finding(
@@ -197,7 +204,7 @@ def _total_norm(own: list[Parameter]) -> NDArray[np.float64]:
 def _growing(record: Record) -> Iterator[Finding]:
     own = [p for p in parameters(record) if p.optimized]
     norms = _total_norm(own)
-    if len(norms) < 8 or _several_optimizers(own):
+    if len(norms) < 8 or take_turns(own):
         return
     before = float(np.median(norms[: len(norms) // 3]))
     if not 0 < before * GROWTH < norms[-3:].min():
@@ -218,12 +225,6 @@ def _growing(record: Record) -> Iterator[Finding]:
         "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # before optimizer.step(); "
         f"the largest is that of {where.name}",
     )
-
-
-def _several_optimizers(own: list[Parameter]) -> bool:
-    """Whether parameters are stepped at different times, by update rows or by their values."""
-    seen = {p.stepped.tobytes() for p in own if p.stepped.any()}
-    return len(seen) > 1 or any(p.moved and not p.stepped.any() for p in own)
 
 
 def _is_trained(parameter: Parameter) -> bool:

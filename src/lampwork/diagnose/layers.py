@@ -6,7 +6,7 @@ rule that says "deeper" means execution.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -17,7 +17,7 @@ from lampwork.record.reader import Record
 from lampwork.record.schema import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Parameter:
     """One parameter; statistics have one entry per recorded step, NaN where there was none.
 
@@ -71,7 +71,10 @@ class Parameter:
     def moved(self) -> bool:
         """Whether its values differ between recorded steps, whoever changed them."""
         rows = self.weight.rows[~np.isnan(self.weight.count)]
-        return bool(len(rows) and (rows != rows[0]).any())
+        # Sums depend on the order of summation, which is not the same each time on a GPU.
+        exact = np.delete(rows, [COLUMN["sum"], COLUMN["sumsq"]], axis=1)
+        sums = rows[:, COLUMN["sumsq"]]
+        return bool((exact != exact[:1]).any() or (abs(sums - sums[:1]) > 1e-5 * sums).any())
 
     @cached_property
     def ratio(self) -> NDArray[np.float64]:
@@ -81,16 +84,15 @@ class Parameter:
             return np.where(norm > 0, self.update.norm / norm, np.nan)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Layer:
     """A module that owns a matrix, by the first part of the output of its first call."""
 
     name: str
-    module: str
     dtype: str
     output: Summary
     grad_output: Summary
-    parameters: list[Parameter] = field(default_factory=list)
+    parameters: list[Parameter]
 
 
 def parameters(record: Record) -> list[Parameter]:
@@ -99,13 +101,14 @@ def parameters(record: Record) -> list[Parameter]:
     return [_parameter(record, weight, places) for weight in record.of_kind("weight")]
 
 
-def weighted_layers(record: Record, own: list[Parameter] | None = None) -> list[Layer]:
+def weighted_layers(record: Record) -> list[Layer]:
     """The layers that map one space to another, in the order in which they first ran.
 
-    Normalisation and embeddings own matrices too but do not map what comes in by them.
+    Normalisation, embeddings and containers of other layers (a transformer with its table of
+    positions) own matrices too but do not map what comes in by them.
     """
     by_owner: dict[str, list[Parameter]] = {}
-    for parameter in parameters(record) if own is None else own:
+    for parameter in parameters(record):
         by_owner.setdefault(parameter.owner, []).append(parameter)
     found = []
     for tensor in record.of_kind("output"):
@@ -114,7 +117,13 @@ def weighted_layers(record: Record, own: list[Parameter] | None = None) -> list[
             if is_norm(mine[0].module) or "Embedding" in mine[0].module:
                 continue
             found.append(_layer(record, tensor, mine))
-    return found
+    return [layer for layer in found if not any(_contains(layer, other) for other in found)]
+
+
+def take_turns(own: list[Parameter]) -> bool:
+    """Whether several optimizers step them at different times, as in a GAN."""
+    seen = {p.stepped.tobytes() for p in own if p.stepped.any()}
+    return len(seen) > 1 or any(p.moved and not p.stepped.any() for p in own)
 
 
 def is_norm(module: str) -> bool:
@@ -138,6 +147,10 @@ def units(summary: Summary) -> NDArray[np.float64]:
 def finite(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Those of the values that are numbers."""
     return values[np.isfinite(values)]
+
+
+def _contains(layer: Layer, other: Layer) -> bool:
+    return other is not layer and (not layer.name or other.name.startswith(layer.name + "."))
 
 
 def _places(record: Record) -> dict[str, int]:
@@ -179,7 +192,6 @@ def _depth(owner: str, places: dict[str, int]) -> int | None:
 def _layer(record: Record, tensor: Tensor, own: list[Parameter]) -> Layer:
     return Layer(
         name=tensor.name,
-        module=str(tensor.facts.get("module", "")),
         dtype=tensor.dtype,
         output=record.summary(tensor),
         grad_output=seen(record, tensor.name, "grad_output"),

@@ -9,13 +9,17 @@ from numpy.typing import NDArray
 
 from lampwork.diagnose.curve import Curve, guesses, guessing, training_loss
 from lampwork.diagnose.finding import Finding, plain
+from lampwork.diagnose.layers import parameters, take_turns
 from lampwork.diagnose.optimiser import pace, rising
 from lampwork.record.reader import Record
 
 RUN_AWAY = 10.0
+"""How many times its start a loss must end at."""
 MIN_VALUES = 20
 FLAT_VALUES = 200
+"""Logged values before a loss may be called diverging, and flat."""
 TRIED = 0.3
+"""How far, in norms of the weight, the liveliest matrix must have been moved."""
 
 
 def nonfinite(record: Record) -> Iterator[Finding]:
@@ -52,10 +56,10 @@ def diverging(record: Record) -> Iterator[Finding]:
     "ten times": what counts then is ten times the spread of its first values. Adversarial and
     annealed losses rise severalfold in good health, hence ten, and hence not a second time from
     the top: a loss that has come down to less than half of its highest fifth is silent, since a
-    change of task looks like that.
+    change of task looks like that. Also silent where optimizers take turns, each with its loss.
     """
     curve = training_loss(record)
-    if curve is None or len(curve) < MIN_VALUES or not np.isfinite(curve.values).all():
+    if curve is None or not _judged(record, curve):
         return
     early = curve.values[: max(5, len(curve) // 10)]
     scale = max(abs(curve.start), float(np.ptp(early)))
@@ -84,14 +88,14 @@ def flat(record: Record) -> Iterator[Finding]:
     has been moved by 0.3 of its norm, adding up all updates, or not at all. Accused after 20
     values, too, if all are the same to six digits. While the learning rate still rises nothing is
     said, nor where the noise of the loss blurs it (a standard error above 0.3 % of it, as in
-    batches of one).
+    batches of one), nor where optimizers take turns: a GAN in balance stands at ln 2.
 
     Known limits: a regression has no level of guessing, and classes of unequal frequency lower it;
     both are then silent. Problems with a long plateau before the first progress (parity,
     saturating deep networks) may be accused on it.
     """
     curve = training_loss(record)
-    if curve is None or len(curve) < MIN_VALUES or not np.isfinite(curve.values).all():
+    if curve is None or not _judged(record, curve):
         return
     if rising(record) or not guesses(record, curve.end, 0.1):
         return
@@ -113,6 +117,13 @@ def flat(record: Record) -> Iterator[Finding]:
         "examples by heart, and if not, whether labels, loss and learning rate are meant so.\n"
         "x, y = x[:8], y[:8]  # train on these alone: the loss must go to 0",
     )
+
+
+def _judged(record: Record, curve: Curve) -> bool:
+    """Whether the curve is long enough, of numbers, and one game rather than that of two."""
+    if len(curve) < MIN_VALUES or not np.isfinite(curve.values).all():
+        return False
+    return not take_turns(parameters(record))
 
 
 def _constant(curve: Curve) -> bool:

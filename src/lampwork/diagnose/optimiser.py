@@ -23,6 +23,7 @@ RESTLESS = 0.05
 TINY = 1e-5
 """Update over weight at which a hundred steps change the third digit at most."""
 MIN_FROZEN_STEPS = 3
+"""Recorded steps without change; a warm-up begins with one, and a schedule may end in one."""
 
 
 def missing_params(record: Record) -> Iterator[Finding]:

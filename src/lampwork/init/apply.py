@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 
 from lampwork._core.errors import InputError
 from lampwork._core.seeds import derive
-from lampwork.init.registry import KEEP, UNFILLED, Scheme, fill, parse
+from lampwork.init.registry import KEEP, PLANNED, UNFILLED, Scheme, fill, parse
 from lampwork.init.survey import Site, survey
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _FOR_EVERY_TYPE = ("keep", "unfilled", "zeros", "ones", "constant")
 
 def write_rows(rows: Sequence[Row], model: nn.Module, seed: int) -> None:
     """Writes what the rows say into the model; see `Plan.apply`."""
-    jobs = [(row, _scheme(row), site) for row, site in place(rows, model)]
+    jobs = [(row, parse(row.scheme, known=PLANNED), site) for row, site in place(rows, model)]
     jobs = [(row, scheme, site) for row, scheme, site in jobs if scheme != KEEP]
     for _, scheme, site in jobs:  # all of them before the first is written
         require_writable(site, scheme)
@@ -129,7 +129,3 @@ def require_writable(site: Site, scheme: Scheme) -> None:
             "model.to_empty(device='cpu') before plan.apply()"
         )
     require_type(site, scheme)
-
-
-def _scheme(row: Row) -> Scheme:
-    return UNFILLED if row.scheme == UNFILLED else parse(row.scheme)

@@ -17,7 +17,7 @@ from lampwork.init.fans import RECURRENT, of_shape
 from lampwork.init.order import following
 from lampwork.init.registry import (
     NAMES,
-    UNFILLED,
+    PLANNED,
     Scheme,
     expected_std,
     fans_used,
@@ -92,11 +92,7 @@ class Plan:
 
     def to_json(self) -> str:
         """The rows as JSON text, without the model."""
-        rows = [
-            {**dataclasses.asdict(row), "scheme": str(row.scheme), "options": row.scheme.options}
-            for row in self.rows
-        ]
-        return json.dumps({"schema": _SCHEMA, "rows": rows}, indent=1)
+        return json.dumps({"schema": _SCHEMA, "rows": [_item(row) for row in self.rows]}, indent=1)
 
     @classmethod
     def from_json(cls, text: str, model: nn.Module) -> Plan:
@@ -107,15 +103,15 @@ class Plan:
         """
         try:
             content = json.loads(text)
-            rows = [_row_from(item) for item in content["rows"]]
+            schema, items = content["schema"], content["rows"]
+            rows = [_row_from(item) for item in items] if schema == _SCHEMA else []
         except (ValueError, TypeError, KeyError) as error:
             raise InputError(
                 f"the text is no plan ({type(error).__name__}: {error}): pass what to_json wrote"
             ) from error
-        if content.get("schema") != _SCHEMA:
+        if schema != _SCHEMA:
             raise InputError(
-                f"the plan is of schema {content.get('schema')}, this lampwork reads {_SCHEMA}: "
-                "plan again"
+                f"the plan is of schema {schema}, this lampwork reads {_SCHEMA}: plan again"
             )
         place(rows, model)
         return cls(model, rows)
@@ -155,10 +151,9 @@ def plan(
     """
     sites = survey(model)
     whole = parse(scheme, known=("auto", *NAMES))
-    named: dict[bool, list[str]] = {False: [], True: []}
-    for site in sites:
-        named[site.kind.role == "buffer"] += site.names
-    checked = read(rules, named[False], named[True])
+    parameters = [name for site in sites if not _is_buffer(site) for name in site.names]
+    buffers = [name for site in sites if _is_buffer(site) for name in site.names]
+    checked = read(rules, parameters, buffers)
     guessed = following(model)
     traced = {} if example is None else consumers(model, example)
     rows: list[Row] = []
@@ -172,6 +167,10 @@ def plan(
             rows.append(_row(site, use, choice))
     _require_none(uncovered)
     return Plan(model, rows)
+
+
+def _is_buffer(site: Site) -> bool:
+    return site.kind.role == "buffer"
 
 
 def _use(site: Site, traced: dict[str, Use], guessed: dict[nn.Module, Use]) -> tuple[Use, str]:
@@ -196,7 +195,7 @@ def _use(site: Site, traced: dict[str, Use], guessed: dict[nn.Module, Use]) -> t
 def _choose(
     site: Site, whole: Scheme, rules: Sequence[Rule], use: Use, source: str
 ) -> Choice | None:
-    rule = last_match(rules, site.names, is_buffer=site.kind.role == "buffer")
+    rule = last_match(rules, site.names, is_buffer=_is_buffer(site))
     if rule:
         return Choice(rule.scheme, f"rule {rule.glob!r}")
     if whole != "auto" and site.kind.role in WEIGHTS:
@@ -253,9 +252,13 @@ def _require_none(uncovered: Sequence[Site]) -> None:
     )
 
 
+def _item(row: Row) -> dict[str, Any]:
+    scheme = parse(row.scheme, known=PLANNED)
+    return {**dataclasses.asdict(row), "scheme": str(scheme), "options": scheme.options}
+
+
 def _row_from(item: dict[str, Any]) -> Row:
     item = dict(item)
-    spec = (item.pop("scheme"), item.pop("options"))
-    scheme = UNFILLED if spec[0] == UNFILLED else parse(spec)
+    scheme = parse((item.pop("scheme"), item.pop("options")), known=PLANNED)
     shape, tied = tuple(item.pop("shape")), tuple(item.pop("tied"))
     return Row(**item, shape=shape, tied=tied, scheme=scheme)

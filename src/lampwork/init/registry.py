@@ -65,6 +65,9 @@ KEEP = Scheme("keep")
 UNFILLED = Scheme("unfilled")
 """Stands in a plan for a buffer on meta that only the model's own code can compute."""
 
+PLANNED = (*NAMES, UNFILLED)
+"""Every name that a row of a plan may hold."""
+
 
 def parse(spec: Any, *, known: tuple[str, ...] = NAMES) -> Scheme:
     """The scheme that a user means.

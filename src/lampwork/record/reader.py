@@ -64,6 +64,7 @@ class Record:
             raise RecordError(f"{str(file)!r} cannot be read as a record: {error}") from error
 
     def _read(self, db: sqlite3.Connection) -> None:
+        db.execute("BEGIN")  # all tables as they are at one moment
         self.meta: dict[str, Any] = {
             key: json.loads(value) for key, value in db.execute("SELECT key, value FROM meta")
         }
@@ -104,8 +105,7 @@ class Record:
         rows = np.full((len(self.tensors), len(self._blobs), WIDTH), np.nan)
         for step, blob in enumerate(self._blobs):
             for key, row in unpack(blob).items():
-                if key in position:  # announced by a write that came after our read
-                    rows[position[key], step] = row
+                rows[position[key], step] = row
         return rows
 
     def of_kind(self, kind: str) -> list[Tensor]:

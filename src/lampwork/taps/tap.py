@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,7 +25,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
-from torch.utils.hooks import RemovableHandle
+from torch.utils.hooks import RemovableHandle, unserializable_hook
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 Step = Callable[[Optimizer], None]
@@ -49,6 +50,20 @@ class Visit:
     memo: Any = None
 
 
+class _Hook:
+    """A hook that is left out when its module is copied or pickled: the copy is not watched."""
+
+    def __init__(self, function: Callable[..., None]) -> None:
+        self._function = function
+
+    def __call__(self, *args: Any) -> None:
+        self._function(*args)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What stands in its place takes any arguments, does nothing, and needs no lampwork.
+        return getattr, (nullcontext(), "__exit__")
+
+
 class Taps:
     """Forward hooks on modules, with calls numbered.
 
@@ -70,10 +85,10 @@ class Taps:
         self._open: list[Visit] = []
         self._handles: list[RemovableHandle] = []
         for name, module in modules.items():
-            pre = partial(self._enter, name)
+            pre = _Hook(partial(self._enter, name))
             self._handles += [
                 module.register_forward_pre_hook(pre, with_kwargs=True),
-                module.register_forward_hook(self._leave),
+                module.register_forward_hook(_Hook(self._leave)),
             ]
 
     def restart(self) -> None:
@@ -123,6 +138,7 @@ def backward_pass() -> int:
 def on_gradient(tensor: Tensor, seen: Callable[[Tensor], None]) -> RemovableHandle:
     """Call `seen` with the gradient of a tensor that requires grad; the gradient stays as it is."""
 
+    @unserializable_hook
     def hook(gradient: Tensor | None) -> None:
         # None: a sibling from the same operation (`unbind`, `split`) got a gradient, this one none.
         if gradient is not None:
