@@ -8,13 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from sklearn.datasets import load_digits
-from torch.utils.data import Dataset, default_collate
 
 import lampwork as lw
 
 
-class Digits(Dataset):
+class Digits(torch.utils.data.Dataset):
     def __init__(self, folder):
         self.files = sorted(Path(folder).glob("*.png"))  # 042-7.png is number 42 and shows a 7
 
@@ -35,6 +33,8 @@ def refused(error, function, *args, **options):
 
 if __name__ == "__main__":  # workers that are spawned import this file and shall not run it
     with tempfile.TemporaryDirectory() as folder:
+        from sklearn.datasets import load_digits  # here, as spawned workers import the top
+
         digits = load_digits()
         for i, label in enumerate(digits.target[:100]):
             Image.fromarray(digits.images[i].astype(np.uint8)).save(f"{folder}/{i:03}-{label}.png")
@@ -48,12 +48,12 @@ if __name__ == "__main__":  # workers that are spawned import this file and shal
             assert refused(ValueError, load, batch_sampler=[[3, 1], [4]], **also)
         assert refused(ValueError, load, sampler=[3, 1, 4], shuffle=True)
         assert refused(ValueError, load, timeout=-1)
-        spawn = multiprocessing.get_context("spawn")
-        numbers = spawn.SimpleQueue()  # each worker puts its own into it
+        numbers = multiprocessing.get_context("spawn").SimpleQueue()  # each worker puts its own
         how = {"num_workers": 2, "worker_init_fn": numbers.put, "timeout": 60, "in_order": True}
-        how |= {"multiprocessing_context": spawn, "prefetch_factor": 2, "persistent_workers": True}
-        how |= {"generator": torch.Generator(), "pin_memory": torch.cuda.is_available()}
-        loader = load(batch_size=32, shuffle=True, collate_fn=default_collate, **how)
+        how |= {"multiprocessing_context": "spawn", "prefetch_factor": 2}
+        how |= {"persistent_workers": True, "pin_memory": torch.cuda.is_available()}
+        how |= {"generator": torch.Generator(), "collate_fn": torch.utils.data.default_collate}
+        loader = load(batch_size=32, shuffle=True, **how)
         assert sum(len(labels) for _, labels in loader) == 100
         assert {numbers.get(), numbers.get()} == {0, 1}
         print(loader.stats())

@@ -1,5 +1,4 @@
-"""Who am I among ranks and workers."""
-
+"""Who am I among ranks."""
 
 import pytest
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from lampwork.data.meter import LoaderStats, Meter, meters, samples_in
+from lampwork.data.meter import KEPT, LoaderStats, Meter, meters, samples_in
 
 
 def pass_over(meter, clock, waits_s, work_s, workers=0, starting=False, persistent=False):
@@ -130,22 +130,23 @@ def test_stats_read_as_a_sentence(clock):
 
 
 def test_meters_lists_what_has_started():
-    """Meters are listed once they have started, in the order in which they were made."""
+    """Meters are listed once, in the order in which they first began."""
     first, second, third = Meter("A"), Meter("B"), Meter("C")
     for meter in (third, first, third):
         meter.start(0, starting=False, persistent=False)
-    assert [meter for meter in meters() if meter in (first, second, third)] == [first, third]
+    assert [meter for meter in meters() if meter in (first, second, third)] == [third, first]
     assert third.dataset == "C"
 
 
-def test_meters_are_forgotten_with_their_loader():
-    """A meter that nobody holds is not kept by the list."""
-    meter = Meter("nobody's")
-    meter.start(0, starting=False, persistent=False)
-    assert "nobody's" in [meter.dataset for meter in meters()]
-    del meter
+def test_meters_outlive_their_loaders():
+    """A meter stays listed when nobody else holds it, until many others have come."""
+    Meter("nobody's").start(0, starting=False, persistent=False)
     gc.collect()
+    assert "nobody's" in [meter.dataset for meter in meters()]
+    for _ in range(KEPT):
+        Meter("other").start(0, starting=False, persistent=False)
     assert "nobody's" not in [meter.dataset for meter in meters()]
+    assert len(meters()) == KEPT
 
 
 class Refuses:

@@ -54,6 +54,22 @@ def test_what_holds_no_numbers_has_no_row():
     assert [measure(tensor) for tensor in nothing] == [None] * len(nothing)
 
 
+def test_inside_of_vmap_nothing_is_measured():
+    """A tensor of one sample of torch.vmap cannot be read; one of torch.func.grad can."""
+    rows = []
+
+    def loss(x):
+        rows.append(measure(x))
+        return x.square().sum()
+
+    x = torch.ones(3, 2)
+    torch.vmap(loss)(x)
+    torch.vmap(torch.func.grad(loss))(x)
+    assert rows == [None, None]
+    torch.func.grad(loss)(x)
+    assert rows[2][COLUMN["sum"]] == 6
+
+
 def test_all_zero_tells_of_any_layout():
     """Dense, sparse and complex tensors are told from zero; what is unreadable counts as it."""
     for zero in (torch.zeros(3), torch.zeros(3).to_sparse(), torch.zeros(2, dtype=torch.cfloat)):

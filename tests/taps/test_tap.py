@@ -163,6 +163,18 @@ def test_in_backward_is_so_only_in_a_backward_pass():
     assert not in_backward()
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_a_model_that_is_traced_is_not_told():
+    """Hooks leave nothing in a graph that torch.jit.trace or torch.export makes of the model."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    log = Log(model)
+    traced = torch.jit.trace(model, torch.ones(1, 2), check_trace=False)
+    exported = torch.export.export(model, (torch.ones(1, 2),), strict=False)
+    assert (log.entered, log.left) == ([], [])
+    for graph in (traced, exported.module()):
+        assert torch.equal(graph(torch.ones(1, 2)), model(torch.ones(1, 2)))
+
+
 def test_no_hook_is_left_after_remove():
     """Removing takes every hook off, and doing it twice does no harm."""
     model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())

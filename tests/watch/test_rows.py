@@ -413,3 +413,61 @@ def test_a_gradient_that_comes_too_late_is_dropped(tmp_path):
         train(model, optimizer, [x])
     counts = rows(record_of(run), "", "grad_output")[:, COLUMN["count"]]
     assert counts.tolist() == [10.0, 10.0]
+
+
+def test_functional_transforms_are_passed_over(tmp_path, caplog):
+    """Per-sample gradients by torch.func in between leave no trace, and do no harm."""
+    model, twin = seeded(mlp), seeded(mlp)
+    x = batches(1, 5, 4)[0]
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+
+    def loss(parameters, x):
+        return torch.func.functional_call(model, parameters, (x,)).square().mean()
+
+    with watched(model, tmp_path) as run:
+        torch.vmap(torch.func.grad(loss), in_dims=(None, 0))(parameters, x)
+        train(model, sgd(model), [x])
+    record = record_of(run)
+    assert_same(rows(record, "", "output")[0], twin(x))
+    assert record.notes[0]["forwards"] == 1
+    assert caplog.records == []
+
+
+@pytest.fixture
+def process_group():
+    """torch.distributed with this process as its only rank."""
+    dist = torch.distributed
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def in_ddp(model):
+    """The model, wrapped to be called."""
+    return nn.parallel.DistributedDataParallel(model)
+
+
+def sharded(model):
+    """The model, its parameters sharded over all of one rank."""
+    mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (1,))
+    for part in (model[0], model[2], model):
+        torch.distributed.fsdp.fully_shard(part, mesh=mesh)
+    return model
+
+
+@pytest.mark.parametrize("distribute", [in_ddp, sharded])
+@pytest.mark.filterwarnings("ignore")  # of torch, about what is not optimal with one rank
+def test_distributed_models_are_read_at_the_optimizer(tmp_path, process_group, distribute):
+    """Under DDP and FSDP2 each row is that of the plain model, the local shard's where sharded."""
+    found = []
+    for wrap in (lambda model: model, distribute):
+        model = seeded(mlp)
+        called = wrap(model)
+        with watched(model, tmp_path) as run:
+            train(called, sgd(model), batches(3, 5, 4))
+        record = record_of(run)
+        found.append({(t.kind, t.name): rows(record, t.name, t.kind) for t in record.tensors})
+    plain, distributed = found
+    assert plain.keys() == distributed.keys()
+    for key, expected in plain.items():
+        np.testing.assert_allclose(distributed[key], expected, rtol=1e-6, err_msg=str(key))

@@ -328,8 +328,7 @@ def test_a_saved_output_brings_no_warning(tmp_path):
         assert torch.equal(pickle.loads(pickle.dumps(output)), output)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
-@pytest.mark.filterwarnings("ignore:Dynamo does not know how to trace:UserWarning")
+@pytest.mark.filterwarnings("ignore")  # of torch's compiler, about itself
 def test_a_model_may_be_compiled_inside_the_block(tmp_path):
     """Compiled after the watch began, every recorded step is seen as it is without compilation."""
     found = {}

@@ -1,8 +1,7 @@
-"""Who am I among ranks and workers: the only place that reads RANK and WORLD_SIZE."""
+"""Who am I among ranks: the only place that reads RANK and WORLD_SIZE."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 
 
@@ -14,11 +13,6 @@ def rank() -> int:
 def world_size() -> int:
     """How many ranks there are, 1 without `torchrun`."""
     return _number("WORLD_SIZE", 1)
-
-
-def in_child_process() -> bool:
-    """Whether this process was started by `multiprocessing`, e.g. as a loader's worker."""
-    return multiprocessing.parent_process() is not None
 
 
 def _number(variable: str, default: int) -> int:

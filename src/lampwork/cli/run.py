@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 def run(
     command: Annotated[
-        list[str] | None, typer.Argument(metavar="SCRIPT [ARGS]...", help="As after `python`.")
+        list[str] | None, typer.Argument(metavar="SCRIPT [ARGS]", help="As after `python`.")
     ] = None,
-    module: Annotated[
-        str | None, typer.Option("-m", "--module", metavar="MODULE", help="Run a module instead.")
-    ] = None,
+    as_module: Annotated[
+        bool, typer.Option("-m", "--module", help="SCRIPT is the name of a module.")
+    ] = False,
     directory: Annotated[str, typer.Option("--dir", help="The folder for runs.")] = "runs",
     name: Annotated[str | None, typer.Option(help="Name of the run, by default the time.")] = None,
     every: Annotated[int, typer.Option(min=1, help="Record every so many steps.")] = 10,
@@ -34,17 +34,11 @@ def run(
     """
     from lampwork.cli.script import Script
 
-    arguments = command or []
-    if module is None and not arguments:
+    if not command:
         raise typer.BadParameter("nothing to run: name a script, or a module with -m")
-    if module is None and not Path(arguments[0]).is_file():
-        raise typer.BadParameter(f"there is no file {arguments[0]!r} to run")
-    script = Script(
-        None if module else arguments[0],
-        module,
-        arguments if module is None else [module, *arguments],
-    )
-    script.run(_Watching(directory, name, every, loader, quiet))
+    if not as_module and not Path(command[0]).is_file():
+        raise typer.BadParameter(f"there is no file {command[0]!r} to run")
+    Script(command, as_module=as_module).run(_Watching(directory, name, every, loader, quiet))
 
 
 class _Watching:
@@ -77,11 +71,13 @@ class _Watching:
         self._launcher = Launcher(*self._options, self._say)
         self._launcher.install()
         if self._swap_loader:
-            import torch.utils.data
+            import torch.utils.data.dataloader
 
             from lampwork.data.loader import DataLoader
 
+            # Under both of its names, so that `isinstance` holds whichever a script imports.
             torch.utils.data.DataLoader = DataLoader
+            torch.utils.data.dataloader.DataLoader = DataLoader
 
     def _record_loaders(self, launcher: Launcher) -> None:
         if self._swap_loader:

@@ -26,13 +26,12 @@ class Script:
     """A script or a module that is to be run once.
 
     Args:
-        path: the script, or None.
-        module: the dotted name of a module where there is no script.
-        argv: what is to become `sys.argv`; its first item is replaced for a module.
+        argv: what is to become `sys.argv`: the script and its arguments.
+        as_module: the script is the dotted name of a module, as after `python -m`.
     """
 
-    def __init__(self, path: str | None, module: str | None, argv: Sequence[str]) -> None:
-        self._path, self._module, self._argv = path, module, list(argv)
+    def __init__(self, argv: Sequence[str], *, as_module: bool = False) -> None:
+        self._argv, self._as_module = list(argv), as_module
         self._interrupted = False
 
     def run(self, around: AbstractContextManager[object]) -> None:
@@ -58,12 +57,11 @@ class Script:
             sys.exit(1)
 
     def _execute(self) -> None:
-        if self._module is not None:
+        if self._as_module:
             sys.path[0] = os.getcwd()
-            runpy.run_module(self._module, run_name="__main__", alter_sys=True)
+            runpy.run_module(self._argv[0], run_name="__main__", alter_sys=True)
             return
-        assert self._path is not None
-        path = os.path.abspath(self._path)
+        path = os.path.abspath(self._argv[0])
         sys.path[0] = os.path.dirname(os.path.realpath(path))
         main = ModuleType("__main__")
         main.__dict__.update(

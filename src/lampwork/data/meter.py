@@ -7,8 +7,7 @@ spoil the figures of the one that replaced it.
 
 from __future__ import annotations
 
-import itertools
-import weakref
+from collections import deque
 from collections.abc import Mapping, Sized
 from dataclasses import dataclass
 from typing import Any
@@ -94,12 +93,12 @@ class Meter:
 
     def __init__(self, dataset: str) -> None:
         self.dataset = dataset
-        self._number = next(_numbers)
         self._epoch: Epoch | None = None
 
     def start(self, workers: int, *, starting: bool, persistent: bool) -> Epoch:
         """A new pass begins now; the arguments are those of `Epoch`."""
-        _started.add(self)
+        if self not in _started:
+            _started.append(self)
         self._epoch = Epoch(workers, starting=starting, persistent=persistent)
         return self._epoch
 
@@ -120,17 +119,18 @@ class Meter:
         )
 
 
-_numbers = itertools.count()
-# Weak: a report must not keep a loader's figures, nor what hangs on them, beyond the loader.
-_started: weakref.WeakSet[Meter] = weakref.WeakSet()
+KEPT = 64
+# A meter holds a few numbers and nothing of its loader, so the latest ones may outlive theirs: a
+# report at the end of a script is to know the loader that its `main()` dropped.
+_started: deque[Meter] = deque(maxlen=KEPT)
 
 
 def meters() -> list[Meter]:
-    """The meters of all loaders that began an epoch in this process and are still there.
+    """The meters of the loaders that began an epoch in this process, the latest `KEPT` of them.
 
-    In the order in which they were made.
+    In the order in which they first began one.
     """
-    return sorted(_started, key=lambda meter: meter._number)
+    return list(_started)
 
 
 def samples_in(batch: Any) -> int:

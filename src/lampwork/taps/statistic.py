@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch._C import _functorch as functorch  # pyright: ignore[reportAttributeAccessIssue]
 
 from lampwork._native.stats import summary_row
 
@@ -16,13 +17,15 @@ def measure(tensor: Tensor) -> Tensor | None:
 
     Of a sparse tensor the stored values are measured, of a sharded one the local shard, of a
     complex one real and imaginary parts. None for what holds no numbers to read: meta,
-    quantised, packed and nested tensors.
+    quantised, packed and nested tensors, and those inside of `torch.vmap`.
     """
     local = _readable(tensor.detach())
     return None if local is None else summary_row(local)
 
 
 def _readable(tensor: Tensor) -> Tensor | None:
+    if _is_mapped(tensor):
+        return None
     tensor = getattr(tensor, "to_local", lambda: tensor)()  # a DTensor's own shard
     if tensor.is_meta or tensor.is_quantized or tensor.is_nested or tensor.dtype in _PACKED:
         return None
@@ -31,6 +34,14 @@ def _readable(tensor: Tensor) -> Tensor | None:
     elif tensor.layout != torch.strided:
         return None
     return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+
+
+def _is_mapped(tensor: Tensor) -> bool:
+    while functorch.is_functorch_wrapped_tensor(tensor):
+        if functorch.is_batchedtensor(tensor):
+            return True
+        tensor = functorch.get_unwrapped(tensor)  # one of torch.func.grad
+    return False
 
 
 @torch.no_grad()

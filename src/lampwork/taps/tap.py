@@ -104,6 +104,8 @@ class Taps:
         self._open.clear()
 
     def _enter(self, name: str, module: nn.Module, args: Any, kwargs: Any) -> None:
+        if _is_traced():
+            return
         recomputed = in_backward()
         if not recomputed:
             self._calls[name] += 1
@@ -113,6 +115,8 @@ class Taps:
             self._before(visit, (args, kwargs))
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
+        if _is_traced():
+            return
         # Visits above ours belong to forwards that raised and were caught inside this one.
         while self._open:
             visit = self._open.pop()
@@ -120,6 +124,11 @@ class Taps:
                 if self._after is not None:
                     self._after(visit, output)
                 return
+
+
+def _is_traced() -> bool:
+    # By torch.jit.trace or torch.export: what we compute would become part of the user's graph.
+    return torch.jit.is_tracing() or torch.compiler.is_exporting()
 
 
 def in_backward() -> bool:
