@@ -19,9 +19,9 @@ MAY_IMPORT = {
     "init": {"_core", "_native", "taps"},
     "record": {"_core"},
     "diagnose": {"_core", "record"},
-    "watch": {"_core", "taps", "record", "diagnose"},
+    "watching": {"_core", "taps", "record", "diagnose"},
     "view": {"_core", "record", "diagnose"},
-    "cli": {"_core", "_native", "data", "taps", "init", "record", "diagnose", "watch", "view"},
+    "cli": {"_core", "_native", "data", "taps", "init", "record", "diagnose", "watching", "view"},
 }
 TORCHLESS = ("_core", "record", "diagnose", "view")
 MODULES = sorted(SRC.rglob("*.py"))

@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from lampwork import data as data
     from lampwork import init as init
     from lampwork.data.loader import DataLoader as DataLoader
-    from lampwork.watch.capture import capture as capture
-    from lampwork.watch.capture import capture_gradients as capture_gradients
-    from lampwork.watch.session import watch as watch
+    from lampwork.watching.capture import capture as capture
+    from lampwork.watching.capture import capture_gradients as capture_gradients
+    from lampwork.watching.session import watch as watch
 
     __version__: str
 
 _PILLARS = ("data", "init")
 _HOMES = {
     "DataLoader": "lampwork.data.loader",
-    "capture": "lampwork.watch.capture",
-    "capture_gradients": "lampwork.watch.capture",
-    "watch": "lampwork.watch.session",
+    "capture": "lampwork.watching.capture",
+    "capture_gradients": "lampwork.watching.capture",
+    "watch": "lampwork.watching.session",
 }
 
 __all__ = ["DataLoader", "__version__", "capture", "capture_gradients", "data", "init", "watch"]

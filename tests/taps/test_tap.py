@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tests.watch.specimen import Of, hooks_of
+from tests.watching.specimen import Of, hooks_of
 from torch import nn
 from torch.optim import optimizer as torch_optimizer
 from torch.utils.checkpoint import checkpoint

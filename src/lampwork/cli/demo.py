@@ -12,7 +12,7 @@ from lampwork._core.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from lampwork.watch.session import Watch
+    from lampwork.watching.session import Watch
 
 EPOCHS = 20
 BATCH_SIZE = 64
@@ -27,7 +27,7 @@ def demo(
     import torch
 
     from lampwork import init
-    from lampwork.watch.session import watch
+    from lampwork.watching.session import watch
 
     torch.manual_seed(seed)
     (x_train, y_train), held_out = _digits()
@@ -129,7 +129,7 @@ def _accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
 def _show_one_layer(model: nn.Module, x: Tensor, y: Tensor) -> None:
     from torch.nn import functional as F
 
-    from lampwork.watch.capture import capture
+    from lampwork.watching.capture import capture
 
     with capture(model, "0") as seen:
         F.cross_entropy(model(x), y).backward()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from lampwork.watch.launcher import Launcher
+    from lampwork.watching.launcher import Launcher
 
 
 def run(
@@ -66,7 +66,7 @@ class _Watching:
             self._say(f"no verdict because of an error in lampwork: {error!r}")
 
     def _begin(self) -> None:
-        from lampwork.watch.launcher import Launcher
+        from lampwork.watching.launcher import Launcher
 
         self._launcher = Launcher(*self._options, self._say)
         self._launcher.install()

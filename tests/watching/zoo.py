@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from tests.watch.specimen import Of, Pair, Specimen, rows, tensor
+from tests.watching.specimen import Of, Pair, Specimen, rows, tensor
 from torch import Tensor, nn
 from torch.nn.functional import relu
 from torch.nn.utils.parametrizations import weight_norm

@@ -3,11 +3,12 @@
 import copy
 import pickle
 import random
+import sys
 
 import numpy as np
 import pytest
 import torch
-from tests.watch.training import (
+from tests.watching.training import (
     batches,
     hooks_anywhere,
     mlp,
@@ -18,10 +19,10 @@ from tests.watch.training import (
     train,
     watched,
 )
-from tests.watch.zoo import ZOO
+from tests.watching.zoo import ZOO
 from torch import nn
 
-from lampwork.watch import activations, parameters, session
+from lampwork.watching import activations, parameters, session
 
 
 def dropout_net():
@@ -254,6 +255,26 @@ class Both:
         """Log to both."""
         self.first.log(**scalars)
         self.second.log(**scalars)
+
+
+def test_an_optimizer_that_cannot_be_read_ends_watching_and_not_the_training(tmp_path, caplog):
+    """Where not even the steps can be counted, that is told once, and training goes on."""
+    model, twin = seeded(mlp), seeded(mlp)
+
+    class Odd(torch.optim.SGD):
+        def __getattribute__(self, name):
+            if name == "param_groups" and sys._getframe(1).f_code.co_name.startswith("owned_by"):
+                raise AttributeError("not for you")
+            return super().__getattribute__(name)
+
+    data = batches(3, 5, 4)
+    with watched(model, tmp_path) as run:
+        train(model, Odd(model.parameters(), lr=0.1), data)
+    train(twin, sgd(twin), data)
+    assert all(map(torch.equal, model.parameters(), twin.parameters()))
+    assert len(caplog.records) == 1
+    assert hooks_anywhere(model) == []
+    assert record_of(run).meta["steps"] == 0
 
 
 def test_two_watches_on_one_model_see_the_same(tmp_path):

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from lampwork.taps.structure import tensors
 from lampwork.taps.tap import Inputs, Taps, Visit
-from lampwork.watch.guard import Guard
+from lampwork.watching.guard import Guard
 
 MAX_MAPS = 32
 MAX_SIDE = 64

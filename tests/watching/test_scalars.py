@@ -6,10 +6,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from tests.watch.training import far
+from tests.watching.training import far
 
 from lampwork._core.errors import InputError
-from lampwork.watch.scalars import Scalars
+from lampwork.watching.scalars import Scalars
 
 
 class Written(list):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tests.watch.training import (
+from tests.watching.training import (
     batches,
     hooks_anywhere,
     mlp,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.watch.specimen import Of, X, hooks_of, net
+from tests.watching.specimen import Of, X, hooks_of, net
 from torch import Tensor, nn
 
 import lampwork

@@ -5,8 +5,8 @@ import torch
 
 from lampwork._core.summary import COLUMN, WIDTH, merge
 from lampwork._native.stats import summary_row
-from lampwork.watch.activations import Key, Seen
-from lampwork.watch.ledger import DEAD_AFTER, Ledger
+from lampwork.watching.activations import Key, Seen
+from lampwork.watching.ledger import DEAD_AFTER, Ledger
 
 FIRST, SECOND, THIRD = Key("output", "a"), Key("weight", "a.weight"), Key("output", "a", 2, 1)
 SEEN = Seen((2, 3), "float32", {"module": "Linear"})

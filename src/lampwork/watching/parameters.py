@@ -16,8 +16,8 @@ from torch.utils.hooks import RemovableHandle
 
 from lampwork.taps.statistic import all_zero, measure
 from lampwork.taps.tap import on_gradient
-from lampwork.watch.activations import Key, Seen
-from lampwork.watch.guard import Guard
+from lampwork.watching.activations import Key, Seen
+from lampwork.watching.guard import Guard
 
 
 class Parameters:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from tests.watch.specimen import Specimen, hooks_of, leaves
-from tests.watch.zoo import ZOO, Named, Output
+from tests.watching.specimen import Specimen, hooks_of, leaves
+from tests.watching.zoo import ZOO, Named, Output
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn.parameter import UninitializedParameter

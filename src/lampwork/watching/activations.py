@@ -17,7 +17,7 @@ from torch.utils.hooks import RemovableHandle
 from lampwork.taps.statistic import alive, channel_dim, has_1d_convolutions, measure
 from lampwork.taps.structure import tensors
 from lampwork.taps.tap import Inputs, Taps, Visit, on_gradient
-from lampwork.watch.guard import Guard
+from lampwork.watching.guard import Guard
 
 
 class Key(NamedTuple):

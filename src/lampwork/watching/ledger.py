@@ -12,7 +12,7 @@ from torch import Tensor
 from lampwork._core.summary import COLUMN, Row, merge
 from lampwork.record.schema import Tensor as Description
 from lampwork.record.writer import Writer
-from lampwork.watch.activations import Key, Seen
+from lampwork.watching.activations import Key, Seen
 
 DEAD_AFTER = 5
 """A channel counts as dead once it was zero in this many recorded steps in a row."""

@@ -13,7 +13,7 @@ from torch.nn.modules import module as torch_module
 from torch.optim import optimizer as torch_optimizer
 
 from lampwork.record.reader import Record
-from lampwork.watch.launcher import LOOK_FOR_STEPS, Launcher
+from lampwork.watching.launcher import LOOK_FOR_STEPS, Launcher
 
 
 @pytest.fixture

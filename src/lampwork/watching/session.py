@@ -32,13 +32,13 @@ from lampwork.record import runs
 from lampwork.record.writer import Writer
 from lampwork.taps import select
 from lampwork.taps.tap import on_optimizer_step
-from lampwork.watch.activations import Activations, Key
-from lampwork.watch.guard import Guard, log
-from lampwork.watch.ledger import Ledger
-from lampwork.watch.parameters import Parameters
-from lampwork.watch.scalars import Scalars
-from lampwork.watch.schedule import Schedule
-from lampwork.watch.snapshots import Snapshots
+from lampwork.watching.activations import Activations, Key
+from lampwork.watching.guard import Guard, log
+from lampwork.watching.ledger import Ledger
+from lampwork.watching.parameters import Parameters
+from lampwork.watching.scalars import Scalars
+from lampwork.watching.schedule import Schedule
+from lampwork.watching.snapshots import Snapshots
 
 if TYPE_CHECKING:
     from lampwork.diagnose.finding import Finding
@@ -106,7 +106,8 @@ class Watch:
         self._stepping: list[Optimizer] = []
         self._began = self._step_began = monotonic_s()
         self._cost_before_s = 0.0
-        self._handles = on_optimizer_step(self._before_step, self._after_step)
+        count = Guard(self._untap)  # its own: steps are counted on where recording was given up
+        self._handles = on_optimizer_step(count(self._before_step), count(self._after_step))
         self._tap()
 
     def stop(self) -> None:
@@ -235,7 +236,7 @@ class Watch:
             self._optimizers.append(type(optimizer).__name__)
         if self._schedule.due(self.step):
             self._guard(self._write_step)(optimizer)
-        self.step += 1  # also when watching was given up: what the user logs goes on
+        self.step += 1
         self._guard(self._await_step)(optimizer)
 
     def _leave_step(self, optimizer: Optimizer) -> bool:

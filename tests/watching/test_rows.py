@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from tests.native.reference import assert_describes
-from tests.watch.training import batches, mlp, record_of, rows, seeded, sgd, train, watched
+from tests.watching.training import batches, mlp, record_of, rows, seeded, sgd, train, watched
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint

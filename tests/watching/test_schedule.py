@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lampwork._core.errors import InputError
-from lampwork.watch.schedule import Schedule
+from lampwork.watching.schedule import Schedule
 
 
 def recorded(schedule, steps, cost_s=0.0, bare_step_s=1.0):

@@ -21,8 +21,8 @@ from torch.utils.hooks import RemovableHandle
 
 from lampwork._core.errors import LampworkError
 from lampwork.taps.tap import on_any_forward, on_optimizer_step
-from lampwork.watch.guard import Guard
-from lampwork.watch.session import Watch, watch
+from lampwork.watching.guard import Guard
+from lampwork.watching.session import Watch, watch
 
 LOOK_FOR_STEPS = 20
 """Models are looked for until so many optimizer steps are done; then the global hook goes."""

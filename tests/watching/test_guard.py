@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from lampwork.watch import guard as guard_module
-from lampwork.watch.guard import Guard
+from lampwork.watching import guard as guard_module
+from lampwork.watching.guard import Guard
 
 
 def fail(*args):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.watch.specimen import Of, X, net
+from tests.watching.specimen import Of, X, net
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 

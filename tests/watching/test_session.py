@@ -10,8 +10,8 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from tests.watch.specimen import hooks_of
-from tests.watch.training import (
+from tests.watching.specimen import hooks_of
+from tests.watching.training import (
     batches,
     far,
     hooks_anywhere,
@@ -28,7 +28,7 @@ from torch import nn
 import lampwork
 from lampwork._core.errors import InputError, RecordError
 from lampwork.record.reader import Record
-from lampwork.watch import activations, guard, parameters, session
+from lampwork.watching import activations, guard, parameters, session
 
 
 @pytest.mark.parametrize(("every", "steps"), [(1, 3), (10, 25), (4, 9), (7, 7), (100, 5)])

@@ -1,0 +1,1 @@
+"""In the training process: whole tensors once, or a statistic of every tensor now and then."""
