@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.cli.scripts import TRAIN, lampwork, python
 
 from lampwork.record.reader import Record
+from tests.cli.scripts import TRAIN, lampwork, python
 
 # Scripts that behave in some way of their own; none of them needs torch.
 BEHAVIOURS = {

@@ -5,10 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.native.reference import assert_describes
 
 from lampwork._core.summary import BINS, COLUMN, EXPONENT_MIN, FIRST_BIN, WIDTH, merge
 from lampwork._native.stats import summary_row
+from tests.native.reference import assert_describes
 
 FLOATS = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 INTEGERS = [torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64, torch.bool]

@@ -104,10 +104,11 @@ def test_a_finished_record_is_one_plain_file(tmp_path):
 
 def test_the_thread_ends_with_the_writer(tmp_path):
     """After close no thread of ours is left, and a second close says the same."""
+    before = set(threading.enumerate())
     writer = Writer(tmp_path / "rank0.sqlite", {})
-    assert any(thread.name == "lampwork-writer" for thread in threading.enumerate())
+    assert [thread.name for thread in set(threading.enumerate()) - before] == ["lampwork-writer"]
     assert writer.close() is None
-    assert not any(thread.name == "lampwork-writer" for thread in threading.enumerate())
+    assert set(threading.enumerate()) <= before
     assert writer.close() is None
 
 

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tests.watching.specimen import Of, hooks_of
 from torch import nn
 from torch.optim import optimizer as torch_optimizer
 from torch.utils.checkpoint import checkpoint
@@ -14,6 +13,7 @@ from lampwork.taps.tap import (
     on_gradient,
     on_optimizer_step,
 )
+from tests.watching.specimen import Of, hooks_of
 
 
 class Log:

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from tests.watching.specimen import Specimen, hooks_of, leaves
-from tests.watching.zoo import ZOO, Named, Output
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn.parameter import UninitializedParameter
 
 import lampwork
+from tests.watching.specimen import Specimen, hooks_of, leaves
+from tests.watching.zoo import ZOO, Named, Output
 
 # torch warns so of a reentrant segment within another one, and computes its gradients all the same.
 pytestmark = pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad=True")

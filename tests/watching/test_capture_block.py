@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from tests.watching.specimen import Of, X, hooks_of, net
 from torch import Tensor, nn
 
 import lampwork
 from lampwork._core.errors import InputError, NameNotFound
+from tests.watching.specimen import Of, X, hooks_of, net
 
 # Values ------------------------------------------------------------------------------------------
 

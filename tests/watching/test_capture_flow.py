@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from tests.watching.specimen import Of, X, net
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import lampwork
+from tests.watching.specimen import Of, X, net
 
 
 @pytest.mark.parametrize("reentrant", [None, False, True])

@@ -3,6 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
+from lampwork._core.summary import COLUMN, Summary
+from lampwork._native.stats import summary_row
 from tests.watching.training import (
     batches,
     hooks_anywhere,
@@ -14,10 +18,6 @@ from tests.watching.training import (
     train,
     watched,
 )
-from torch import nn
-
-from lampwork._core.summary import COLUMN, Summary
-from lampwork._native.stats import summary_row
 
 
 def stale(run):

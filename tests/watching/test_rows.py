@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from tests.native.reference import assert_describes
-from tests.watching.training import batches, mlp, record_of, rows, seeded, sgd, train, watched
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from lampwork._core.summary import COLUMN, Summary, merge
 from lampwork._native.stats import summary_row
+from lampwork.watching import activations
+from tests.native.reference import assert_describes
+from tests.watching.training import batches, mlp, record_of, rows, seeded, sgd, train, watched
 
 
 def row(*tensors):
@@ -196,6 +197,24 @@ def test_validation_passes_are_not_counted(tmp_path, mode, when):
     assert [note["forwards"] for note in record.notes] == [1, 1]
     assert [note["training"] for note in record.notes] == [True, True]
     assert {tensor.call for tensor in record.tensors} == {1}
+
+
+def test_passes_without_a_backward_do_not_pile_up(tmp_path, monkeypatch):
+    """Of a long validation with autograd on, a limited number of passes is kept, then none."""
+    monkeypatch.setattr(activations, "_MOST_WAITING", 3)
+    model, twin = seeded(mlp), seeded(mlp)
+    optimizer, x = sgd(model), batches(1, 5, 4)[0]
+    kept = []
+    with watched(model, tmp_path) as run:
+        for batch in batches(10, 7, 4, seed=9):
+            kept.append(model(batch))
+        assert [bool(output._backward_hooks) for output in kept] == [False] * 7 + [True] * 3
+        model(x).square().mean().backward()
+        optimizer.step()
+        assert not any(output._backward_hooks for output in kept)
+    record = record_of(run)
+    assert_same(rows(record, "", "output")[0], twin(x))
+    assert record.notes[0]["forwards"] == 1
 
 
 class Reusing(nn.Module):

@@ -6,10 +6,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from tests.watching.training import far
 
 from lampwork._core.errors import InputError
 from lampwork.watching.scalars import Scalars
+from tests.watching.training import far
 
 
 class Written(list):

@@ -10,6 +10,12 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
+import lampwork
+from lampwork._core.errors import InputError, RecordError
+from lampwork.record.reader import Record
+from lampwork.watching import activations, guard, parameters, session
 from tests.watching.specimen import hooks_of
 from tests.watching.training import (
     batches,
@@ -23,12 +29,6 @@ from tests.watching.training import (
     train,
     watched,
 )
-from torch import nn
-
-import lampwork
-from lampwork._core.errors import InputError, RecordError
-from lampwork.record.reader import Record
-from lampwork.watching import activations, guard, parameters, session
 
 
 @pytest.mark.parametrize(("every", "steps"), [(1, 3), (10, 25), (4, 9), (7, 7), (100, 5)])
@@ -429,7 +429,8 @@ with lw.watch(model, every=1, dir=folder, name="net") as run:
 def test_a_forked_child_leaves_the_record_alone(tmp_path, how):
     """A child that trains on its copy, and ends in whatever way, is not seen in the record."""
     child = subprocess.run(
-        [sys.executable, "-c", FORKING, how, str(tmp_path)],
+        # Python warns of a fork beside threads; a user sees that too.
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKING, how, str(tmp_path)],
         capture_output=True,
         text=True,
         timeout=100,

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from tests.watching.specimen import hooks_of
 from torch import nn
 
 from lampwork.watching.guard import Guard
 from lampwork.watching.snapshots import MAX_MAPS, MAX_SIDE, Snapshots
+from tests.watching.specimen import hooks_of
 
 
 def taken(model, *batches):

@@ -8,6 +8,9 @@ import sys
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
+from lampwork.watching import activations, parameters, session
 from tests.watching.training import (
     batches,
     hooks_anywhere,
@@ -20,9 +23,6 @@ from tests.watching.training import (
     watched,
 )
 from tests.watching.zoo import ZOO
-from torch import nn
-
-from lampwork.watching import activations, parameters, session
 
 
 def dropout_net():

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from tests.watching.specimen import hooks_of
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim import optimizer as torch_optimizer
 
 from lampwork.record.reader import Record
 from lampwork.watching.session import Watch, watch
+from tests.watching.specimen import hooks_of
 
 Batches = Iterable[Tensor]
 

@@ -11,12 +11,13 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from tests.watching.specimen import Of, Pair, Specimen, rows, tensor
 from torch import Tensor, nn
 from torch.nn.functional import relu
 from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from torch.utils.checkpoint import checkpoint
+
+from tests.watching.specimen import Of, Pair, Specimen, rows, tensor
 
 ZOO: dict[str, Specimen] = {}
 

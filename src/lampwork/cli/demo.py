@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from lampwork.watching.session import Watch
 
-EPOCHS = 20
+EPOCHS = 30
 BATCH_SIZE = 64
 
 

@@ -19,6 +19,8 @@ from lampwork.taps.structure import tensors
 from lampwork.taps.tap import Inputs, Taps, Visit, on_gradient
 from lampwork.watching.guard import Guard
 
+_MOST_WAITING = 1000
+
 
 class Key(NamedTuple):
     """What a row describes; with `record.schema.Tensor` as its description in the file."""
@@ -46,6 +48,12 @@ class _Forward:
     rows: list[tuple[Key, Tensor]] = field(default_factory=list)
     alive: dict[Key, Tensor] = field(default_factory=dict)
     first_run: set[str] = field(default_factory=set)
+    hooks: list[RemovableHandle] = field(default_factory=list)
+
+    def forget(self) -> None:
+        # An output may be a parameter itself, or be kept by the user: they outlive the step.
+        for handle in self.hooks:
+            handle.remove()
 
 
 @dataclass
@@ -72,7 +80,6 @@ class Activations:
         self._model, self._modules, self._guard = model, modules, guard
         self._channels_first = has_1d_convolutions(model)
         self._forwards: list[_Forward] = []
-        self._gradient_hooks: list[RemovableHandle] = []
         self._root_taps: Taps | None = None
         self._taps: Taps | None = None
         self.seen: dict[Key, Seen] = {}
@@ -113,17 +120,22 @@ class Activations:
         )
 
     def _forget(self) -> None:
+        for forward in self._forwards:
+            forward.forget()
         self._forwards = []
-        # An output may be a parameter itself, or be kept by the user: they outlive the step.
-        for handle in self._gradient_hooks:
-            handle.remove()
-        self._gradient_hooks = []
 
     def _begin(self, visit: Visit, inputs: Inputs) -> None:
         if not visit.recomputed and torch.is_grad_enabled():
             assert self._taps is not None
             self._taps.restart()
             self._forwards.append(_Forward(self._model.training))
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        # A validation epoch without `no_grad` must not pile up: what waits too long is let go.
+        waiting = [i for i, forward in enumerate(self._forwards) if not forward.trained]
+        if len(waiting) > _MOST_WAITING:
+            self._forwards.pop(waiting[0]).forget()
 
     def _current(self) -> _Forward:
         # A module called without its model, or hooks that came while the model was running.
@@ -158,7 +170,7 @@ class Activations:
             # Described now and not when the gradient comes: ids are to follow the depth.
             self._describe(gradient_key, visit.module, tensor)
             seen = self._guard(partial(self._gradient, forward, gradient_key))
-            self._gradient_hooks.append(on_gradient(tensor, seen))
+            forward.hooks.append(on_gradient(tensor, seen))
 
     def _gradient(self, forward: _Forward, key: Key, gradient: Tensor) -> None:
         forward.trained = True
