@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from lampwork.watching.session import Watch
 
-EPOCHS = 30
+EPOCHS = 50
 BATCH_SIZE = 64
 
 
