@@ -1,7 +1,7 @@
-"""The README's table of measurements, made from `results/`.
+"""The README's tables of measurements, made from `results/`.
 
-python benchmarks/tables.py            print it
-python benchmarks/tables.py --write    put it between the marks in the READMEs
+python benchmarks/tables.py            print them
+python benchmarks/tables.py --write    put them between their marks in the READMEs
 """
 
 from __future__ import annotations

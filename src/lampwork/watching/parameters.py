@@ -7,6 +7,7 @@ and summed over micro-batches. A hook on the parameter would see it too early.
 from __future__ import annotations
 
 from functools import partial
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,8 @@ from lampwork.taps.statistic import all_zero, measure
 from lampwork.taps.tap import on_gradient
 from lampwork.watching.activations import Key, Seen
 from lampwork.watching.guard import Guard
+
+Groups = tuple[int, ...]
 
 
 class Parameters:
@@ -35,6 +38,8 @@ class Parameters:
             for prefix, module in model.named_modules()
             for name, _ in module.named_parameters(recurse=False)
         }
+        self._owned: WeakKeyDictionary[Optimizer, tuple[Groups, dict[str, nn.Parameter]]]
+        self._owned = WeakKeyDictionary()
         self._optimized: set[str] = set()
         self._before: dict[str, Tensor] = {}
         self._clean: list[bool] = []
@@ -44,8 +49,14 @@ class Parameters:
 
     def owned_by(self, optimizer: Optimizer) -> dict[str, nn.Parameter]:
         """Those of the model's parameters that the optimizer steps, by name."""
-        ids = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        return {name: p for name, p in self._named.items() if id(p) in ids}
+        groups = tuple(len(group["params"]) for group in optimizer.param_groups)
+        # Asked at every step, also where nothing is recorded; groups change once in a run, if ever.
+        known = self._owned.get(optimizer)
+        if known is None or known[0] != groups:
+            ids = {id(p) for group in optimizer.param_groups for p in group["params"]}
+            known = (groups, {name: p for name, p in self._named.items() if id(p) in ids})
+            self._owned[optimizer] = known
+        return known[1]
 
     def note_optimizer(self, optimizer: Optimizer) -> None:
         """Note which parameters an optimizer owns, also where its steps are not recorded."""
