@@ -171,7 +171,8 @@ EMPTY_CURE = "look at the folder, pattern or split that its samples come from"
             object(),
             [
                 "object has no __getitem__: "
-                "write def __getitem__(self, index) and let it return the sample at this index"
+                "write def __getitem__(self, index) and let it return the sample at this index",
+                f"object has no __len__: write def __len__(self) and {LENGTH_CURE}",
             ],
         ),
         (

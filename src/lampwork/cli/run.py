@@ -108,10 +108,12 @@ class _Watching:
         from lampwork.record.reader import Record
         from lampwork.view.terminal import verdict_line
 
+        several = len(launcher.sessions) > 1
         for session in launcher.sessions:
             assert session.path is not None
             record = Record(session.path)
-            self._say(verdict_line(record, diagnose(record)))
+            model = f"{record.meta['model']} in {session.path.name}: " if several else ""
+            self._say(model + verdict_line(record, diagnose(record)))
             self._say(f"more: lampwork report {session.path}")
 
 

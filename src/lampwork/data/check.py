@@ -57,8 +57,8 @@ def check(dataset: Any, samples: int = 8) -> list[Problem]:
     """
     if samples < 1:
         raise InputError(f"samples is {samples}: ask for 1 or more")
-    if misfit := _not_a_dataset(dataset):
-        return [misfit]
+    if misfits := _not_a_dataset(dataset):
+        return misfits
     load = _from_stream if isinstance(dataset, IterableDataset) else _from_map
     problems, taken = load(dataset, samples)
     of_samples = _differing(taken) + _uncollatable(taken)
@@ -67,24 +67,20 @@ def check(dataset: Any, samples: int = 8) -> list[Problem]:
     return problems + of_samples + _nonfinite(taken) + _unsendable(dataset)
 
 
-def _not_a_dataset(dataset: Any) -> Problem | None:
+def _not_a_dataset(dataset: Any) -> list[Problem]:
     if isinstance(dataset, type):
         name = dataset.__name__
-        return Problem(f"{name} is a class, not a dataset", f"make a dataset of it: {name}(…)")
+        return [Problem(f"{name} is a class, not a dataset", f"make a dataset of it: {name}(…)")]
     name = type(dataset).__name__
     if isinstance(dataset, IterableDataset):
-        return None
+        return []
     if getattr(type(dataset), "__getitem__", Dataset.__getitem__) is not Dataset.__getitem__:
-        return None
+        return []
     if hasattr(type(dataset), "__iter__"):
-        return Problem(
-            f"{name} has __iter__ but no __getitem__, and is no IterableDataset",
-            f"write class {name}(torch.utils.data.IterableDataset)",
-        )
-    return Problem(
-        f"{name} has no __getitem__",
-        "write def __getitem__(self, index) and let it return the sample at this index",
-    )
+        what = f"{name} has __iter__ but no __getitem__, and is no IterableDataset"
+        return [Problem(what, f"write class {name}(torch.utils.data.IterableDataset)")]
+    cure = "write def __getitem__(self, index) and let it return the sample at this index"
+    return [Problem(f"{name} has no __getitem__", cure), *_length(dataset)[0]]
 
 
 def _from_map(dataset: Any, samples: int) -> tuple[list[Problem], Taken]:
