@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lampwork._core.summary import BINS, COLUMN, EXPONENT_MIN, FIRST_BIN, WIDTH, merge
-from lampwork._native.stats import summary_row
+from lampwork._native.stats import SAMPLED_ABOVE, summary_row
 from tests.native.reference import assert_describes
 
 FLOATS = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
@@ -171,3 +171,26 @@ def test_an_empty_tensor_is_the_identity_of_merging():
     """The row of no elements changes nothing when it is merged."""
     row = summary_row(torch.randn(5)).numpy()
     np.testing.assert_array_equal(merge(row, summary_row(torch.empty(0, 3)).numpy()), row)
+
+
+def test_the_exponents_of_a_large_tensor_are_estimated():
+    """Above the limit the histogram is that of a sample, and every other column is exact."""
+    generator = torch.Generator().manual_seed(0)
+    tensor = torch.randn(600, 1024, generator=generator).relu()
+    tensor[0, :3] = torch.tensor([np.nan, np.inf, -np.inf])
+    assert tensor.numel() > 4 * SAMPLED_ABOVE
+    row = summary_row(tensor).numpy()
+
+    finite = tensor[tensor.isfinite()].double().numpy()
+    _, exponents = np.frexp(finite[finite != 0])
+    exact = np.bincount(np.clip(exponents - 1 - EXPONENT_MIN, 0, BINS - 1), minlength=BINS)
+    share = exact / len(finite)
+    # Four standard deviations of a binomial of the sample's size, and one element of it.
+    sample = SAMPLED_ABOVE / 2
+    margin = 4 * np.sqrt(share * (1 - share) / sample) + 1 / sample
+    np.testing.assert_array_less(np.abs(row[FIRST_BIN:] / len(finite) - share), margin)
+
+    assert row[COLUMN["zeros"]] == (finite == 0).sum()
+    assert [row[COLUMN[name]] for name in ("nan", "posinf", "neginf")] == [1, 1, 1]
+    assert row[COLUMN["max"]] == finite.max()
+    np.testing.assert_allclose(row[COLUMN["sum"]], finite.sum(), rtol=1e-12)

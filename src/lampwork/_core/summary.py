@@ -7,7 +7,8 @@
     zeros      elements equal to 0                              +
     nan, posinf, neginf   non-finite elements                   +
     e-40 … e23 how many finite, non-zero elements have          +
-               2^k <= |x| < 2^(k+1); the ends take the rest
+               2^k <= |x| < 2^(k+1); the ends take the rest;
+               of large tensors estimated from a sample
     min, max   of the finite elements (inf, -inf if none)       min, max
     units      channels (outputs of modules only, else 0)       max
     dead       channels that have been zero throughout the      min

