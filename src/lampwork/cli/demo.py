@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from lampwork.watching.session import Watch
 
-EPOCHS = 50
+EPOCHS = 70
 BATCH_SIZE = 64
 
 
