@@ -1,20 +1,23 @@
-"""Records for the rules, with exactly the statistics that a test asks for."""
+"""Records for the rules: with exactly the statistics that a test asks for, and of real training."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from sklearn.datasets import load_digits
 
 from lampwork._core.summary import COLUMN, Row, empty_row
 from lampwork.record.reader import Record
 from lampwork.record.runs import database
 from lampwork.record.schema import Tensor
 from lampwork.record.writer import Writer
+from tests.diagnose.digits import Batch, Digits
 
 Rows = Row | Sequence[Row | None] | None
 """The same row at each step, or one for each; None where the tensor is not seen."""
@@ -143,3 +146,20 @@ def synthetic(tmp_path: Path) -> Callable[..., Synthetic]:
 def noise() -> np.random.Generator:
     """Noise that is the same each time."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def images() -> Batch:
+    """The digits, loaded once."""
+    x, y = load_digits(return_X_y=True)
+    return torch.tensor(x, dtype=torch.float32) / 16, torch.tensor(y)
+
+
+@pytest.fixture
+def digits(images: Batch, tmp_path: Path) -> Iterator[Digits]:
+    """The digits, with one thread and a fixed seed."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield Digits(*images, tmp_path)
+    torch.set_num_threads(threads)

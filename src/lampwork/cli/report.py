@@ -32,7 +32,7 @@ def report(
 
         from lampwork.diagnose.verdict import report as as_dict
 
-        typer.echo(json.dumps(as_dict(record), indent=1, allow_nan=False))
+        typer.echo(json.dumps(as_dict(record, findings), indent=1, allow_nan=False))
     elif html is None:
         from rich.console import Console
 

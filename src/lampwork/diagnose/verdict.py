@@ -67,9 +67,14 @@ def verdict(findings: Iterable[Finding]) -> Verdict:
     return "fail" if "fail" in severities else "warn" if severities else "pass"
 
 
-def report(record: Record) -> dict[str, Any]:
-    """The verdict as JSON types: `schema`, `run`, `verdict`, `findings`, and what it rests on."""
-    findings = diagnose(record)
+def report(record: Record, findings: Sequence[Finding] | None = None) -> dict[str, Any]:
+    """The verdict as JSON types: `schema`, `run`, `verdict`, `findings`, and what it rests on.
+
+    Args:
+        record: the run.
+        findings: what `diagnose` gave for it, where that is known already.
+    """
+    findings = diagnose(record) if findings is None else findings
     return {
         "schema": 1,
         "run": record.path.name,

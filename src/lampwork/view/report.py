@@ -60,10 +60,9 @@ def html(record: Record, findings: Sequence[Finding]) -> str:
         first, and the page says so. The same record gives the same page.
     """
     word = verdict(findings)
-    data = {**report(record), "verdict": word, "findings": [f.as_json() for f in findings]}
     drawn = [(illustration, _drawn(illustration, record)) for illustration in ALL]
     rest = (sections.loaders(record.loaders), _layers(record, findings))
-    as_json = sections.machine_readable(data)
+    as_json = sections.machine_readable(report(record, findings))
     page = ""
     for contents in _LESS:
         page = _page(

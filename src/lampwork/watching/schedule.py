@@ -24,7 +24,7 @@ class Schedule:
             raise InputError(f"every={every!r} must be a whole number of steps, 1 or more")
         if budget is not None and not 0 < budget < 1:
             raise InputError(f"budget={budget!r} is a share of the step time: 0.02 means 2 %")
-        self._every, self._budget = every, budget
+        self.every, self._budget = every, budget
         self._next = 0
 
     def due(self, step: int) -> bool:
@@ -33,7 +33,7 @@ class Schedule:
 
     def recorded(self, step: int, cost_s: float, bare_step_s: float) -> None:
         """Note what recording `step` cost beside a step that is not recorded, in seconds."""
-        distance = self._every
+        distance = self.every
         if self._budget is not None and bare_step_s > 0:
-            distance *= math.ceil(max(1.0, cost_s / (self._budget * bare_step_s * self._every)))
+            distance *= math.ceil(max(1.0, cost_s / (self._budget * bare_step_s * self.every)))
         self._next = step + distance

@@ -55,13 +55,12 @@ class Watch:
         name: str | None,
         optimizer: Optimizer | None,
         pictures: bool,
-        every: int,
     ) -> None:
         if not any(True for _ in model.parameters()):
             raise InputError(f"{type(model).__name__} has no parameters, so nothing can be trained")
         self.path: Path | None = None
         self.step = 0
-        self._model, self._schedule, self._every = model, schedule, every
+        self._model, self._schedule = model, schedule
         self._directory, self._name = directory, name
         self._optimizer, self._pictures = optimizer, pictures
         self._modules = select.with_values(model)
@@ -182,7 +181,7 @@ class Watch:
             "model": type(self._model).__name__,
             "parameters": sum(p.numel() for p in parameters),
             "mode_modules": sorted({type(m).__name__ for m in modules if _differs_in_eval(m)}),
-            "every": self._every,
+            "every": self._schedule.every,
             "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "argv": sys.argv,
             "optimizers": [],
@@ -362,4 +361,4 @@ def watch(
         InputError: a value out of range, a compiled model, a model without parameters.
         RecordError: when it starts, if the folder cannot be written.
     """
-    return Watch(model, Schedule(every, budget), dir, name, optimizer, pictures, every)
+    return Watch(model, Schedule(every, budget), dir, name, optimizer, pictures)
