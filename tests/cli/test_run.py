@@ -64,6 +64,12 @@ FAILING_TRAINING = (
         "class Bad(nn.Module):\n    def forward(self, x):\n"
         "        raise RuntimeError('in forward')\n\nmodel.append(Bad())\nfor epoch",
     ),
+    TRAIN.replace(  # a hook of the user's own: torch's way over `inner` is then the plain one too
+        "for epoch",
+        "class Bad(nn.Module):\n    def forward(self, x):\n"
+        "        raise RuntimeError('in forward')\n\nmodel.append(Bad())\n"
+        "model[-1].register_forward_hook(lambda module, args, output: None)\nfor epoch",
+    ),
     TRAIN.replace("model(images), labels", "model(images), labels[:5]"),
     TRAIN.replace("optimizer.zero_grad()", "loss.register_hook(lambda g: 1 / 0)"),
     TRAIN.replace("TensorDataset(x, y)", "list(x)"),
@@ -105,6 +111,17 @@ def test_no_loader_keeps_torchs_loader(tmp_path: Path):
     assert lampwork(tmp_path, "run", "--quiet", "script.py").out == "lampwork.data.loader\n"
     kept = lampwork(tmp_path, "run", "--quiet", "--no-loader", "script.py").out
     assert kept == "torch.utils.data.dataloader\n"
+
+
+def test_the_loader_is_one_class_under_both_of_its_names(tmp_path: Path):
+    """A loader made under one of torch's two names is an instance of the other."""
+    (tmp_path / "script.py").write_text(
+        "import torch.utils.data as d\n"
+        "from torch.utils.data.dataloader import DataLoader\n"
+        "one, other = DataLoader([1]), d.DataLoader([1])\n"
+        "print(isinstance(one, d.DataLoader), isinstance(other, DataLoader))"
+    )
+    assert lampwork(tmp_path, "run", "--quiet", "script.py").out == "True True\n"
 
 
 def test_the_script_sets_the_environment_before_torch(tmp_path: Path):
