@@ -1,21 +1,30 @@
 """Who waits for whom: how long a training loop stands still for its batches.
 
-An `Epoch` is one pass over a loader; the iterator that makes the pass writes into it. A `Meter`
+A `Pass` is one epoch of a loader; the iterator that makes the pass writes into it. A `Meter`
 belongs to a loader and tells about its latest pass, so an iterator that was left behind cannot
 spoil the figures of the one that replaced it.
 """
 
 from __future__ import annotations
 
+import math
+import os
 from collections import deque
 from collections.abc import Mapping, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from lampwork._core import clock
 
 WORTH_A_CURE = 0.1
 """The share of waiting from which a faster loader is worth the trouble."""
+SLOWEST = 5
+"""How many of the slowest samples are told."""
+HEAD_OF_LINE = 4
+"""A sample holds up the others if it took so many times as long as a whole batch does."""
 
 
 @dataclass(frozen=True)
@@ -24,15 +33,20 @@ class LoaderStats:
 
     Attributes:
         batches: how many were handed over.
-        samples: how many these batches held. Exact for a map-style dataset; for an
-            `IterableDataset` the leading dimension of each batch's first tensor.
+        samples: how many these batches held. Exact for a map-style dataset; where torch's own
+            workers load an `IterableDataset`, the leading dimension of each batch's first tensor.
         wait_s: seconds the training loop waited, including the start of the workers.
         epoch_s: seconds from the start of the epoch to the loader's last answer, so work on the
             last batch counts only once the loader was asked for another.
         wait_share: `wait_s / epoch_s`, from 0 to 1.
         skipped: the samples that were left out, as (index, error text).
-        engine: what loads: "torch" is torch's own workers, or none.
+        engine: what loads: "arena" is workers that hand over in shared memory, "inline" the
+            process that trains, "torch" torch's own workers, where the system has no memfd.
         bottleneck: one sentence: who waits for whom, and what to do about it.
+        samples_per_s: throughput of the epoch.
+        busy_share: share of their time in which the workers loaded, from 0 to 1; None without.
+        ready_share: share of the batches that lay ready when they were asked for, from 0 to 1.
+        slowest: the samples that took longest, as (index, seconds), the slowest first.
     """
 
     batches: int
@@ -40,9 +54,13 @@ class LoaderStats:
     wait_s: float
     epoch_s: float
     wait_share: float
-    skipped: list[tuple[int, str]]
+    skipped: list[tuple[Any, str]]
     engine: str
     bottleneck: str
+    samples_per_s: float = 0.0
+    busy_share: float | None = None
+    ready_share: float = 0.0
+    slowest: list[tuple[Any, float]] = field(default_factory=list)
 
     def __str__(self) -> str:
         return (
@@ -51,24 +69,45 @@ class LoaderStats:
         )
 
 
-class Epoch:
+class Pass:
     """One pass over a loader, as the iterator that makes it writes it down.
 
     Args:
         workers: how many processes load.
         starting: whether they are started for this pass.
         persistent: whether they stay for the next one.
+        engine: what loads, see `LoaderStats`.
     """
 
-    def __init__(self, workers: int, *, starting: bool, persistent: bool) -> None:
+    def __init__(
+        self, workers: int, *, starting: bool, persistent: bool, engine: str = "torch"
+    ) -> None:
         self.workers = workers
         self.starting = starting
         self.persistent = persistent
-        self.batches = 0
-        self.samples = 0
-        self.wait_s = 0.0
-        self.first_wait_s = 0.0
+        self.engine = engine
+        self.batches = self.samples = self.ready = 0
+        self.wait_s = self.first_wait_s = self.busy_s = 0.0
+        self.skipped: list[tuple[Any, str]] = []
+        self.slowest: list[tuple[float, Any]] = []
         self.began_s = self.answered_s = clock.monotonic_s()
+
+    @property
+    def epoch_s(self) -> float:
+        """Seconds from the beginning to the loader's last answer."""
+        return self.answered_s - self.began_s
+
+    @property
+    def wait_share(self) -> float:
+        """The share of it that the training loop waited."""
+        return self.wait_s / self.epoch_s if self.epoch_s > 0 else 0.0
+
+    @property
+    def busy_share(self) -> float | None:
+        """The share of the workers' time in which they loaded."""
+        if not self.workers or not self.busy_s or not self.epoch_s:
+            return None
+        return min(1.0, self.busy_s / (self.workers * self.epoch_s))
 
     def waited(self, since_s: float) -> None:
         """The loader, asked at `since_s`, answered now: with a batch, the end, or an error."""
@@ -83,6 +122,22 @@ class Epoch:
         self.batches += 1
         self.samples += samples
 
+    def loaded(self, busy_s: float, slowest_s: float, slowest: Any, *, ready: bool = False) -> None:
+        """How the batch that comes next was made.
+
+        Args:
+            busy_s: seconds that a worker spent on it.
+            slowest_s: seconds that the slowest of its samples took.
+            slowest: the index of that sample.
+            ready: whether it lay there when it was asked for.
+        """
+        self.busy_s += busy_s
+        self.ready += ready
+        if len(self.slowest) < SLOWEST or slowest_s > self.slowest[-1][0]:
+            self.slowest.append((slowest_s, slowest))
+            self.slowest.sort(key=lambda entry: -entry[0])
+            del self.slowest[SLOWEST:]
+
 
 class Meter:
     """Tells about the latest pass over one loader.
@@ -93,29 +148,32 @@ class Meter:
 
     def __init__(self, dataset: str) -> None:
         self.dataset = dataset
-        self._epoch: Epoch | None = None
+        self._pass: Pass | None = None
 
-    def start(self, workers: int, *, starting: bool, persistent: bool) -> Epoch:
-        """A new pass begins now; the arguments are those of `Epoch`."""
+    def start(self, workers: int, **settings: Any) -> Pass:
+        """A new pass begins now; the arguments are those of `Pass`."""
         if self not in _started:
             _started.append(self)
-        self._epoch = Epoch(workers, starting=starting, persistent=persistent)
-        return self._epoch
+        self._pass = Pass(workers, **settings)
+        return self._pass
 
     def stats(self) -> LoaderStats:
         """The figures of the latest pass, all zero before the first."""
-        epoch = self._epoch or Epoch(0, starting=False, persistent=False)
-        epoch_s = epoch.answered_s - epoch.began_s
-        wait_share = epoch.wait_s / epoch_s if epoch_s > 0 else 0.0
+        latest = self._pass or Pass(0, starting=False, persistent=False)
+        epoch_s = latest.epoch_s
         return LoaderStats(
-            batches=epoch.batches,
-            samples=epoch.samples,
-            wait_s=epoch.wait_s,
+            batches=latest.batches,
+            samples=latest.samples,
+            wait_s=latest.wait_s,
             epoch_s=epoch_s,
-            wait_share=wait_share,
-            skipped=[],
-            engine="torch",
-            bottleneck=_bottleneck(epoch, wait_share),
+            wait_share=latest.wait_share,
+            skipped=list(latest.skipped),
+            engine=latest.engine,
+            bottleneck=_bottleneck(latest),
+            samples_per_s=latest.samples / epoch_s if epoch_s > 0 else 0.0,
+            busy_share=latest.busy_share,
+            ready_share=latest.ready / latest.batches if latest.batches else 0.0,
+            slowest=[(index, seconds) for seconds, index in latest.slowest],
         )
 
 
@@ -148,6 +206,19 @@ def samples_in(batch: Any) -> int:
     return len(batch) if isinstance(batch, Sized) and not isinstance(batch, str | bytes) else 1
 
 
+def size_bytes(batch: Any) -> int:
+    """Bytes of all tensors in a batch."""
+    leaves = tree_leaves(batch)
+    return sum(leaf.numel() * leaf.element_size() for leaf in leaves if isinstance(leaf, Tensor))
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _holds_samples(field: Any) -> bool:
     return isinstance(field, list | tuple | Mapping) or _shape(field) is not None
 
@@ -160,26 +231,62 @@ def _shape(value: Any) -> tuple[int, ...] | None:
     return shape if isinstance(shape, tuple) else None
 
 
-def _bottleneck(epoch: Epoch, wait_share: float) -> str:
-    if epoch.batches == 0:
+def _bottleneck(latest: Pass) -> str:
+    wait_share = latest.wait_share
+    if latest.batches == 0:
         return "No batch has been loaded yet: iterate over the loader first."
-    if epoch.batches == 1:
+    if latest.batches == 1:
         return "Only one batch has been loaded: too few to tell who waits."
     if wait_share < WORTH_A_CURE:
         return (
             f"The data waits for the training loop, which waits {wait_share:.0%} of the time: "
             "a faster loader would gain next to nothing."
         )
-    return f"The training loop waits for the data {wait_share:.0%} of the time: {_cure(epoch)}."
+    return f"The training loop waits for the data {wait_share:.0%} of the time: {_cure(latest)}."
 
 
-def _cure(epoch: Epoch) -> str:
-    if epoch.workers == 0:
+def _cure(latest: Pass) -> str:
+    if latest.workers == 0:
         return "load in the background with num_workers=2 or more"
-    if epoch.first_wait_s > epoch.wait_s / 2 and epoch.starting:
+    if latest.first_wait_s > latest.wait_s / 2 and latest.starting:
         return (
             "most of that is the first batch, for which the workers had to start, and "
-            + ("they stay" if epoch.persistent else "with persistent_workers=True they would stay")
+            + ("they stay" if latest.persistent else "with persistent_workers=True they would stay")
             + " for the next epoch"
         )
-    return f"raise num_workers above {epoch.workers}, or do less per sample in __getitem__"
+    if (slow := _head_of_line(latest)) is not None:
+        return slow
+    if latest.busy_share is None:
+        return f"raise num_workers above {latest.workers}, or do less per sample in __getitem__"
+    if latest.busy_share < 0.5:
+        return (
+            f"the workers load only {latest.busy_share:.0%} of the time, so handing over is what "
+            "takes long: make batches of fewer and larger tensors, or raise prefetch_factor"
+        )
+    return _more_workers(latest)
+
+
+def _head_of_line(latest: Pass) -> str | None:
+    """What to do about single samples for which all others have to wait."""
+    typical_s = latest.busy_s / latest.batches
+    slow_s = sum(seconds for seconds, _ in latest.slowest)
+    if slow_s < latest.wait_s / 4 or latest.slowest[0][0] < HEAD_OF_LINE * typical_s:
+        return None
+    seconds, index = latest.slowest[0]
+    return (
+        f"sample {index} alone took {seconds:.2g} s, and all batches behind it waited: make it "
+        'faster, or spread the samples of a batch over the workers with parallel="sample"'
+    )
+
+
+def _more_workers(latest: Pass) -> str:
+    busy = f"the {latest.workers} workers load {latest.busy_share:.0%} of the time"
+    cores = usable_cores()
+    # As many as keep up with the training loop when it does not wait.
+    training_s = max(latest.epoch_s - latest.wait_s, 1e-9)
+    wanted = math.ceil(latest.busy_s / training_s)
+    less = "do less per sample in __getitem__"
+    if latest.workers >= cores:
+        return f"{busy}, and there are {cores} cores: {less}"
+    enough = f"; {wanted} would keep up" if wanted <= cores else ""
+    return f"{busy}: raise num_workers above {latest.workers}{enough}, or {less}"

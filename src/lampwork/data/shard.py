@@ -1,0 +1,119 @@
+"""Which rank gets which samples: one order for all, dealt out in turn.
+
+Unlike torch's `DistributedSampler` it neither repeats samples nor leaves any out unless told to,
+so an evaluation over ranks counts each sample once; and it begins at once, however many there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sized
+
+import numpy as np
+import torch.distributed
+from torch.utils.data import Sampler
+
+from lampwork._core import ranks
+from lampwork._core.errors import InputError
+from lampwork.data.permutation import Permutation
+
+CHUNK = 1 << 14
+"""Indices that are worked out at a time: enough to make numpy's overhead small."""
+
+
+class DistributedOrder(Sampler[int]):
+    """The samples of one rank: positions rank, rank + num_replicas, … of one order for all ranks.
+
+        sampler = DistributedOrder(dataset)
+        loader = lw.DataLoader(dataset, batch_size=64, sampler=sampler)
+        for epoch in range(10):
+            sampler.set_epoch(epoch)
+
+    Args:
+        dataset: whose samples; only its length counts.
+        num_replicas: how many ranks share them, by default all of `torch.distributed`, or else
+            what `torchrun` says.
+        rank: whose samples, by default this process's.
+        shuffle: whether the order is a random one, another in each epoch.
+        seed: of the order; the same on all ranks.
+        drop_last: leave out what would make ranks uneven.
+        pad: repeat from the beginning what makes ranks even, as torch's `DistributedSampler`.
+
+    Without `drop_last` and `pad` the numbers of samples differ by at most one between ranks: what
+    an evaluation needs, while training under DDP needs one of the two.
+
+    Raises:
+        InputError: a rank that is not below `num_replicas`, or both `drop_last` and `pad`.
+    """
+
+    def __init__(
+        self,
+        dataset: Sized,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+        drop_last: bool = False,
+        *,
+        pad: bool = False,
+    ) -> None:
+        self.dataset = dataset
+        self.num_replicas = _world_size() if num_replicas is None else num_replicas
+        self.rank = _rank() if rank is None else rank
+        self.shuffle = shuffle
+        self.seed = seed
+        self.drop_last = drop_last
+        self.pad = pad
+        self.epoch = 0
+        if not 0 <= self.rank < self.num_replicas:
+            raise InputError(
+                f"rank is {self.rank} of {self.num_replicas} replicas: pass a rank from 0 to "
+                f"{self.num_replicas - 1}"
+            )
+        if drop_last and pad:
+            raise InputError(
+                "drop_last and pad are both True: leave out the last samples or repeat the first, "
+                "not both"
+            )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the order of this epoch from the next pass on; without a call it stays the same."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.count(0)
+
+    def __iter__(self) -> Iterator[int]:
+        for first in range(0, len(self), CHUNK):
+            yield from self.indices(first, first + CHUNK).tolist()
+
+    def count(self, taken: int) -> int:
+        """How many samples this rank still has when all ranks together have taken so many."""
+        rest = max(0, len(self.dataset) - taken)
+        if self.drop_last:
+            return rest // self.num_replicas
+        if self.pad:
+            return -(-rest // self.num_replicas)
+        return max(0, -(-(rest - self.rank) // self.num_replicas))
+
+    def indices(
+        self, first: int, last: int, *, taken: int = 0, epoch: int | None = None
+    ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        """This rank's samples from its `first` to before its `last`, after `taken` of all ranks."""
+        last = min(last, self.count(taken))
+        own = np.arange(first, max(first, last), dtype=np.int64)
+        size = len(self.dataset)
+        positions = (taken + self.rank + own * self.num_replicas) % max(1, size)
+        if not self.shuffle:
+            return positions
+        epoch = self.epoch if epoch is None else epoch
+        return Permutation(size, self.seed, epoch).at(positions)
+
+
+def _world_size() -> int:
+    ready = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_world_size() if ready else ranks.world_size()
+
+
+def _rank() -> int:
+    ready = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_rank() if ready else ranks.rank()

@@ -1,0 +1,115 @@
+"""Starting workers, and keeping them for the next epoch where that cannot be noticed.
+
+Without `persistent_workers` torch starts new workers for each epoch. Here they stay and are given
+an unused copy of the dataset, new seeds and a call of `worker_init_fn`, so that they do what new
+ones would; but only while the dataset and what goes with it are unchanged (`fingerprint`).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import torch.multiprocessing
+from torch.utils.data import dataloader as torchs
+
+from lampwork.data.workers import template
+from lampwork.data.workers.crew import Crew
+from lampwork.data.workers.fingerprint import fingerprint
+from lampwork.data.workers.iteration import job_of
+from lampwork.data.workers.shipment import Shipment, TooManyDescriptors
+from lampwork.data.workers.worker import Desk, work
+
+if TYPE_CHECKING:
+    from lampwork.data.loader import DataLoader
+
+
+class Kept:
+    """Workers between two epochs, and what they were hired for.
+
+    Attributes:
+        crew: the workers.
+        terms: the settings that they were started with.
+        digest: of what they load, see `fingerprint`.
+        shipped: whether the dataset lies in the shipment, from which an unused copy can be had.
+    """
+
+    def __init__(self, crew: Crew, terms: tuple[Any, ...], digest: bytes, *, shipped: bool) -> None:
+        self.crew = crew
+        self.terms = terms
+        self.digest = digest
+        self.shipped = shipped
+
+
+def hire(loader: DataLoader, dataset: Any) -> tuple[Crew, bool]:
+    """Workers for an epoch, and whether they find the dataset in the shipment.
+
+    Raises:
+        Exception: whatever starting a process raises, and pickling for those that are not forked.
+    """
+    kept, loader._kept = loader._kept, None
+    looks = _fingerprint(loader, dataset)
+    if kept is not None:
+        if looks is not None and _unchanged(kept, loader, looks[0]):
+            if not kept.shipped:  # forked workers have used the copy that they inherited
+                kept.crew.shipment.put(looks[1])
+                kept.shipped = True
+            loader._hired = kept
+            return kept.crew, True
+        kept.crew.close()
+    crew, shipped = _new(loader, dataset)
+    loader._hired = None
+    if looks is not None:
+        loader._hired = Kept(crew, _terms(loader), looks[0], shipped=shipped)
+    return crew, shipped
+
+
+def release(loader: DataLoader, crew: Crew) -> None:
+    """An epoch is over: its workers wait for the next, or go."""
+    hired, loader._hired = loader._hired, None
+    if hired is not None and hired.crew is crew and loader._kept is None:
+        loader._kept = hired
+    else:
+        crew.close()
+
+
+def _fingerprint(loader: DataLoader, dataset: Any) -> tuple[bytes, bytes] | None:
+    """Only where workers might be kept; of a stream they end with it, as torch's do."""
+    if loader.persistent_workers or loader._dataset_kind == torchs._DatasetKind.Iterable:
+        return None
+    return fingerprint(dataset, (loader.collate_fn, loader.worker_init_fn))
+
+
+def _terms(loader: DataLoader) -> tuple[Any, ...]:
+    # The functions themselves: a new one may be meant to do something else.
+    return (job_of(loader), loader.multiprocessing_context, os.getpid(), loader._budget())
+
+
+def _unchanged(kept: Kept, loader: DataLoader, digest: bytes) -> bool:
+    return kept.digest == digest and kept.terms == _terms(loader) and kept.crew.alive
+
+
+def _new(loader: DataLoader, dataset: Any) -> tuple[Crew, bool]:
+    own = loader.multiprocessing_context or torch.multiprocessing
+    forked = own.get_start_method() == "fork"
+    process_of = template.process_of(own)
+    job = job_of(loader)
+    shipment = Shipment()
+    given: tuple[Any, Any] = (job, dataset)
+    if not forked:
+        try:
+            shipment.pack(given)
+            given = (None, None)
+        except TooManyDescriptors:
+            pass  # each worker gets a pickle of its own
+        except BaseException:
+            os.close(shipment.fd)
+            raise
+
+    def start(desk: Desk, shipment: Shipment) -> Any:
+        process = process_of(target=work, args=(desk, *given, shipment), daemon=True)
+        process.start()
+        return process
+
+    crew = Crew(start, loader.num_workers, loader._budget(), shipment, by_kernel=forked)
+    return crew, given[0] is None

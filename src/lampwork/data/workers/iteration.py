@@ -1,0 +1,105 @@
+"""What every pass over a loader does, whoever loads: its order, its position, its figures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+from torch.utils.data import dataloader as torchs
+
+from lampwork._core import clock
+from lampwork.data.meter import Pass
+from lampwork.data.order import Order, order_of
+from lampwork.data.state import Position, Progress
+from lampwork.data.workers.contract import Job, Task
+
+if TYPE_CHECKING:
+    from lampwork.data.loader import DataLoader
+
+
+class Iteration(torchs._BaseDataLoaderIter):
+    """What torch's two iterators gain.
+
+    The order takes the place of the iterator over the sampler. `_next_data` is timed and not
+    `__next__`, so that what torch warns the caller of `__next__` about still points at the user's
+    line.
+    """
+
+    _pass: Pass
+    _position: Position
+    _order: Order
+
+    def _next_batch(self) -> tuple[Any, Task, int]:
+        """The next batch with its task and the number of its samples; or `StopIteration`."""
+        raise NotImplementedError
+
+    def _begin(self, loader: DataLoader, engine: str, *, starting: bool) -> Position | None:
+        """Begin a pass once torch's part of it has begun; the state that it goes on from."""
+        saved, loader._saved = loader._saved, None
+        self._pass = loader._meter.start(
+            self._num_workers,
+            starting=starting,
+            persistent=self._persistent_workers,
+            engine=engine,
+        )
+        if saved is not None:
+            self._base_seed = saved.seed
+        self._order = order_of(
+            loader.sampler,
+            loader.batch_sampler,
+            state=dict(saved.order) if saved is not None and saved.order else None,
+            started=self._sampler_iter,  # type: ignore[arg-type]
+        )
+        self._sampler_iter = self._order
+        self._position = saved or Position()
+        self._position.seed = self._base_seed
+        self._position.workers = self._num_workers
+        self._position.length = loader._length()
+        # The loader must not hold the iterator: its workers end when the loop lets go of it.
+        loader._progress = Progress(self._position, self._order)
+        return saved
+
+    def _next_task(self) -> Task:
+        """What is to be loaded next; `StopIteration` at the end of the order."""
+        position = self._order.taken + self._order.offset
+        index = self._next_index()
+        return Task(self._listed(index), position, self._order.stride)
+
+    def _listed(self, index: Any) -> Any:
+        """An index as torch's samplers give it: the orders that are known give it as a tensor."""
+        if not self._order.known or isinstance(index, int):
+            return index
+        return index.tolist() if isinstance(index, Tensor) else list(index)
+
+    def _next_data(self) -> Any:
+        asked_s = clock.monotonic_s()
+        try:
+            batch, task, samples = self._next_batch()
+        except BaseException as error:
+            self._position.finished = isinstance(error, StopIteration)
+            self._pass.waited(since_s=asked_s)
+            raise
+        self._pass.got(samples, since_s=asked_s)
+        self._position.batches += 1
+        self._position.taken += task.stride * asked_for(task.index)
+        return batch
+
+
+def asked_for(index: Any) -> int:
+    """How many samples an index stands for."""
+    return len(index) if isinstance(index, list | tuple | range | Tensor) and len(index) else 1
+
+
+def job_of(loader: DataLoader) -> Job:
+    """What the loader does with its samples."""
+    return Job(
+        dataset_kind=loader._dataset_kind,
+        auto_collation=loader._auto_collation,
+        collate_fn=loader.collate_fn,
+        drop_last=loader.drop_last,
+        worker_init_fn=loader.worker_init_fn,
+        workers=loader.num_workers,
+        rng=loader.rng,
+        on_error=loader.on_error,
+        collating=loader.parallel == "batch" or not loader._auto_collation,
+    )
