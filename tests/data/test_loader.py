@@ -13,8 +13,8 @@ import torch.utils.data as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lampwork._core.meters import entered
 from lampwork.data import DataLoader
-from lampwork.data.meter import meters
 
 pytestmark = [
     # Python warns of forking beside other threads, such as the one that watches a test's time.
@@ -479,9 +479,9 @@ def test_the_latest_of_two_iterators_counts():
 def test_a_loader_is_listed_under_its_dataset():
     """Once it has been iterated over, a loader's meter is listed, with the dataset's class."""
     loader = DataLoader(Numbers("number", 3))
-    assert loader._meter not in meters()
+    assert loader._meter not in entered()
     for _ in range(2):
         list(loader)
-        assert meters()[-1] is loader._meter
-        assert meters().count(loader._meter) == 1
+        assert entered()[-1] is loader._meter
+        assert entered().count(loader._meter) == 1
         assert loader._meter.dataset == "Numbers"

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from lampwork.data.meter import KEPT, LoaderStats, Meter, meters, samples_in
+from lampwork._core.meters import KEPT, entered
+from lampwork.data.meter import LoaderStats, Meter, samples_in
 
 
 def pass_over(meter, clock, waits_s, work_s, workers=0, starting=False, persistent=False):
@@ -134,7 +135,7 @@ def test_meters_lists_what_has_started():
     first, second, third = Meter("A"), Meter("B"), Meter("C")
     for meter in (third, first, third):
         meter.start(0, starting=False, persistent=False)
-    assert [meter for meter in meters() if meter in (first, second, third)] == [third, first]
+    assert [meter for meter in entered() if meter in (first, second, third)] == [third, first]
     assert third.dataset == "C"
 
 
@@ -142,11 +143,11 @@ def test_meters_outlive_their_loaders():
     """A meter stays listed when nobody else holds it, until many others have come."""
     Meter("nobody's").start(0, starting=False, persistent=False)
     gc.collect()
-    assert "nobody's" in [meter.dataset for meter in meters()]
+    assert "nobody's" in [meter.dataset for meter in entered()]
     for _ in range(KEPT):
         Meter("other").start(0, starting=False, persistent=False)
-    assert "nobody's" not in [meter.dataset for meter in meters()]
-    assert len(meters()) == KEPT
+    assert "nobody's" not in [meter.dataset for meter in entered()]
+    assert len(entered()) == KEPT
 
 
 class Refuses:

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import StackDataset
 
 import lampwork
+from lampwork import DataLoader
 from lampwork._core.errors import InputError, RecordError
 from lampwork.record.reader import Record
 from lampwork.watching import activations, guard, parameters, session
@@ -226,13 +228,14 @@ def test_a_number_that_is_none_is_told_to_the_user(tmp_path):
     assert hooks_anywhere(model) == []
 
 
-def test_timings_of_a_loader_are_kept(tmp_path):
-    """What a loader tells is in the record, and after the end it is passed over."""
+def test_loaders_of_the_run_are_kept(tmp_path):
+    """A loader that was used during a run is in its record, one that was used before is not."""
+    before, during = (DataLoader(StackDataset(torch.arange(6)), batch_size=2) for _ in range(2))
+    assert len(list(before)) == 3
     with watched(seeded(mlp), tmp_path) as run:
-        run.log_loader("Digits", {"batches": 3})
-    run.log_loader("Digits", {"batches": 4})
+        assert len(list(during)) == 3
     (loader,) = record_of(run).loaders
-    assert (loader.dataset, loader.stats) == ("Digits", {"batches": 3})
+    assert (loader.dataset, loader.stats["batches"]) == ("StackDataset", 3)
 
 
 class Clock:

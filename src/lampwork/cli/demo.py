@@ -83,8 +83,6 @@ def _train(
     run: Watch,
 ) -> float:
     """Train for some epochs; returns the accuracy on the images held out."""
-    import dataclasses
-
     import torch
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -112,9 +110,7 @@ def _train(
             run.log(validation_accuracy=accuracy)
             text = f"epoch {epoch}/{epochs}  loss {loss:.4f}  validation accuracy {accuracy:.3f}"
             progress.update(bar, advance=1, description=text)
-    stats = loader.stats()
-    run.log_loader("TensorDataset", dataclasses.asdict(stats))
-    typer.echo(f"loader, last epoch: {stats}")
+    typer.echo(f"loader, last epoch: {loader.stats()}")
     return accuracy
 
 

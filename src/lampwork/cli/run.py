@@ -59,7 +59,6 @@ class _Watching:
     def __exit__(self, *_: object) -> None:
         try:
             if self._launcher is not None:
-                self._record_loaders(self._launcher)
                 self._launcher.close()
             self._tell()
         except Exception as error:  # the script's own end, its exit code above all, comes first
@@ -78,16 +77,6 @@ class _Watching:
             # Under both of its names, so that `isinstance` holds whichever a script imports.
             torch.utils.data.DataLoader = DataLoader
             torch.utils.data.dataloader.DataLoader = DataLoader
-
-    def _record_loaders(self, launcher: Launcher) -> None:
-        if self._swap_loader:
-            from dataclasses import asdict
-
-            from lampwork.data.meter import meters
-
-            for meter in meters():
-                for session in launcher.sessions:
-                    session.log_loader(meter.dataset, asdict(meter.stats()))
 
     def _tell(self) -> None:
         launcher = self._launcher

@@ -31,7 +31,8 @@ def to_device(batch: Any, device: torch.device, *, non_blocking: bool = False) -
             return leaf.to(device, non_blocking=non_blocking)
         return leaf.to(device) if callable(getattr(leaf, "to", None)) else leaf
 
-    return tree_map(moved, batch)
+    # Whatever can move itself is no container: a PackedSequence keeps a part of it on the CPU.
+    return tree_map(moved, batch, is_leaf=lambda leaf: callable(getattr(leaf, "to", None)))
 
 
 class Handover:

@@ -64,7 +64,7 @@ def gather_of(dataset: Any, collate_fn: Any) -> Gather | None:
         if not _collates_as_torch(collate_fn):
             return None
         source = _source_of(dataset, watched)
-    except (_Irregular, IndexError, OverflowError, RecursionError):
+    except (_Irregular, IndexError, OverflowError, RuntimeError):
         return None
     return lambda index: _gathered(source, watched, index)
 
@@ -117,7 +117,7 @@ def _tensor_of(indices: Any, kinds: set[type]) -> Tensor:
 
 
 def _ascending(index: range) -> Index:
-    if index.step == 1 and index.start >= 0:
+    if index.step == 1:
         return index
     # The device is named because the user may have set another one as the default.
     return torch.arange(index.start, index.stop, index.step, dtype=torch.int64, device="cpu")

@@ -129,6 +129,11 @@ class DataLoader(torch.utils.data.DataLoader[T_co]):
             pin_memory_device=pin_memory_device,
             in_order=in_order,
         )
+        if parallel == "sample" and self._dataset_kind == torchs._DatasetKind.Iterable:
+            raise InputError(
+                f"parallel='sample' spreads the indices of a batch, and {type(dataset).__name__} "
+                "is an IterableDataset, which has none: pass parallel='batch'"
+            )
 
     def stats(self) -> LoaderStats:
         """What the current epoch, or else the last one, has cost so far; all zero before the first.
@@ -169,7 +174,8 @@ class DataLoader(torch.utils.data.DataLoader[T_co]):
                 f"the state is of a dataset of {saved.length} samples, this one has "
                 f"{self._length()}: load it with the dataset it was saved with"
             )
-        if saved.streams and saved.workers != self.num_workers:
+        workers = 0 if self._unsettled else self.num_workers
+        if saved.workers is not None and max(1, saved.workers) != max(1, workers):
             raise InputError(
                 f"the state holds the streams of {saved.workers} workers, this loader has "
                 f"{self.num_workers}: an IterableDataset shares out its samples by worker, so "

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import math
 import os
-from collections import deque
 from collections.abc import Mapping, Sized
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from lampwork._core import clock
+from lampwork._core import clock, meters
 
 WORTH_A_CURE = 0.1
 """The share of waiting from which a faster loader is worth the trouble."""
 SLOWEST = 5
 """How many of the slowest samples are told."""
+MOST_SKIPPED = 100
+"""Skipped samples that a record tells of."""
 HEAD_OF_LINE = 4
 """A sample holds up the others if it took so many times as long as a whole batch does."""
 
@@ -134,7 +135,8 @@ class Pass:
         self.busy_s += busy_s
         self.ready += ready
         if len(self.slowest) < SLOWEST or slowest_s > self.slowest[-1][0]:
-            self.slowest.append((slowest_s, slowest))
+            named = slowest if isinstance(slowest, int | str) else repr(slowest)[:80]
+            self.slowest.append((slowest_s, named))
             self.slowest.sort(key=lambda entry: -entry[0])
             del self.slowest[SLOWEST:]
 
@@ -152,10 +154,24 @@ class Meter:
 
     def start(self, workers: int, **settings: Any) -> Pass:
         """A new pass begins now; the arguments are those of `Pass`."""
-        if self not in _started:
-            _started.append(self)
+        meters.enter(self)
         self._pass = Pass(workers, **settings)
         return self._pass
+
+    @property
+    def active_s(self) -> float:
+        """When the loader last answered."""
+        return self._pass.answered_s if self._pass is not None else 0.0
+
+    def figures(self) -> dict[str, Any]:
+        """As `stats`, for a record: plain values, and of skipped samples the first ones."""
+        told = asdict(self.stats())
+        return told | {"skipped": told["skipped"][:MOST_SKIPPED]}
+
+    def go_on(self, latest: Pass) -> Pass:
+        """A pass that began before the latest goes on in its place."""
+        self._pass = latest
+        return latest
 
     def stats(self) -> LoaderStats:
         """The figures of the latest pass, all zero before the first."""
@@ -175,20 +191,6 @@ class Meter:
             ready_share=latest.ready / latest.batches if latest.batches else 0.0,
             slowest=[(index, seconds) for seconds, index in latest.slowest],
         )
-
-
-KEPT = 64
-# A meter holds a few numbers and nothing of its loader, so the latest ones may outlive theirs: a
-# report at the end of a script is to know the loader that its `main()` dropped.
-_started: deque[Meter] = deque(maxlen=KEPT)
-
-
-def meters() -> list[Meter]:
-    """The meters of the loaders that began an epoch in this process, the latest `KEPT` of them.
-
-    In the order in which they first began one.
-    """
-    return list(_started)
 
 
 def samples_in(batch: Any) -> int:

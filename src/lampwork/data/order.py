@@ -7,8 +7,18 @@ types are known; what any other sampler gives is passed on as it is.
 
 from __future__ import annotations
 
+import ast
+import copy
+import random
+import sys
+import warnings
+import zlib
+from array import array
+from base64 import b85decode, b85encode
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -19,11 +29,20 @@ from torch.utils.data import (
     RandomSampler,
     SequentialSampler,
 )
+from torch.utils.data.dataloader import _InfiniteConstantSampler
 
+from lampwork._core.errors import InputError
 from lampwork.data import replay
-from lampwork.data.shard import CHUNK, DistributedOrder
+from lampwork.data.keyed import own_randomness
+from lampwork.data.shard import CHUNK, DistributedOrder, torchs_share
 
 Indices = Tensor | range
+
+UNBEGUN = {"kind": "unbegun"}
+"""The state of an order of which nothing was drawn: whoever goes on from it draws by itself."""
+
+LOOKED_BACK = 4096
+"""Batches that may have been drawn ahead of the one that a state is asked for."""
 
 
 class Order(Protocol):
@@ -58,6 +77,7 @@ def order_of(
     *,
     state: dict[str, Any] | None = None,
     started: Iterator[Any] | None = None,
+    before: dict[str, Any] | None = None,
 ) -> Order:
     """The order that torch's loader takes from a sampler and a batch sampler.
 
@@ -67,19 +87,36 @@ def order_of(
         state: go on from what `Order.state` told, in this process or another, with this number of
             ranks or another.
         started: the iterator over the index sampler, where there is one already that has not been
-            asked: some samplers draw when they are asked for one.
+            asked.
+        before: `random_state()` from before `started` was made: some samplers draw already when
+            they are asked for an iterator, and without this such an order cannot be made again.
+
+    Raises:
+        InputError: the state is of an order of another kind.
     """
-    made_by = (state or {}).get("kind")
     batched = batch_sampler is not None
-    if not batched or type(batch_sampler) is BatchSampler:
-        inner = batch_sampler.sampler if batched else sampler
-        sequence = _sequence_of(inner, state)
-        if sequence is not None and made_by in (None, "unbegun", sequence.kind):
-            size = batch_sampler.batch_size if batched else None
-            return _Known(sequence, size, bool(batched and batch_sampler.drop_last), state)
-    if made_by == "drawn":
-        return _Drawn(batch_sampler if batched else sampler, None, state)
-    return _Drawn(batch_sampler if batched else sampler, started, None)
+    inner = sampler
+    if batched:
+        inner = batch_sampler.sampler if type(batch_sampler) is BatchSampler else None
+    begun = state if state is not None and state["kind"] != UNBEGUN["kind"] else None
+    sequence = _sequence_of(inner, begun)
+    if begun is not None and begun["kind"] != (sequence.kind if sequence else _Drawn.kind):
+        raise InputError(
+            f"the state is of a {begun['kind']} order, which {_named(sampler, batch_sampler)} does "
+            "not make: load it into a loader with the sampler it was saved with"
+        )
+    if sequence is None:
+        return _Drawn(batch_sampler if batched else sampler, started, begun, before)
+    size = batch_sampler.batch_size if batched else None
+    return _Known(sequence, size, bool(batched and batch_sampler.drop_last), begun)
+
+
+def _named(sampler: Any, batch_sampler: Any) -> str:
+    custom = batch_sampler is not None and type(batch_sampler) is not BatchSampler
+    return type(batch_sampler if custom else sampler).__name__
+
+
+_NONE = torch.empty(0, dtype=torch.int64, device="cpu")
 
 
 class _Sequence(Protocol):
@@ -94,11 +131,15 @@ class _Sequence(Protocol):
         ...
 
     def skip(self, count: int) -> None:
-        """Leave out the next so many."""
+        """Leave out the first so many of all ranks."""
         ...
 
     def state(self) -> dict[str, Any]:
         """What makes the same sequence from its beginning."""
+        ...
+
+    def ended(self, taken: int) -> int:
+        """How many samples all ranks took if this one has had a short batch."""
         ...
 
 
@@ -106,12 +147,12 @@ def _sequence_of(sampler: Any, state: dict[str, Any] | None) -> _Sequence | None
     kind = type(sampler)
     if kind is SequentialSampler:
         return _Ascending(len(sampler.data_source))
+    if kind is _InfiniteConstantSampler:  # of an `IterableDataset`, which does not look at them
+        return _Ascending(sys.maxsize)
     if kind is RandomSampler and not sampler.replacement and len(sampler.data_source):
         return _Shuffled(sampler, state)
-    if kind is DistributedSampler:
-        return _Dealt(_torchs(sampler), state)
-    if kind is DistributedOrder:
-        return _Dealt(_Ours(sampler), state)
+    if kind is DistributedSampler or kind is DistributedOrder:
+        return _Dealt(sampler, state)
     return None
 
 
@@ -127,10 +168,8 @@ class _Known:
         self._size = size
         self._drop_last = drop_last
         self.offset, self.stride = sequence.offset, sequence.stride
-        self.taken = 0
-        if state is not None and state["kind"] != "unbegun":
-            self.taken = state["taken"]
-            sequence.skip(self.taken)
+        self._since = self.taken = state["taken"] if state is not None else 0
+        sequence.skip(self.taken)
 
     def __iter__(self) -> _Known:
         return self
@@ -146,7 +185,11 @@ class _Known:
 
     def state(self, *, batches: int, taken: int) -> dict[str, Any]:
         told = self._sequence.state()
-        return told if told["kind"] == "unbegun" else told | {"taken": taken}
+        if told == UNBEGUN:
+            return told
+        if self._size is not None and (taken - self._since) % (self._size * self.stride):
+            taken = self._sequence.ended(taken)
+        return told | {"taken": taken}
 
 
 class _Ascending:
@@ -165,6 +208,9 @@ class _Ascending:
     def state(self) -> dict[str, Any]:
         return {"kind": self.kind}
 
+    def ended(self, taken: int) -> int:
+        return taken
+
 
 class _Shuffled:
     """`RandomSampler` without replacement: whole permutations, then a part of one.
@@ -177,211 +223,273 @@ class _Shuffled:
 
     def __init__(self, sampler: RandomSampler, state: dict[str, Any] | None) -> None:
         self._sampler = sampler
-        self._saved = state if state is not None and state["kind"] == self.kind else None
-        self._begun: dict[str, Any] | None = None
-        self._here = torch.empty(0, dtype=torch.int64)
+        self._told = state
+        self._begun = False
+        self._here = _NONE
 
     def take(self, count: int) -> Tensor:
-        if self._begun is None:
+        if not self._begun:
             self._begin()
-        parts = [self._here[:count]]
-        self._here = self._here[count:]
+        if count <= len(self._here):
+            taken, self._here = self._here[:count], self._here[count:]
+            return taken
+        # Copied, so that the used permutation is gone before the next is drawn.
+        parts, self._here = [self._here.clone()], _NONE
         while (missing := count - sum(map(len, parts))) and self._whole >= 0:
             drawn = self._draw()
             parts.append(drawn[:missing])
             self._here = drawn[missing:]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        return torch.cat(parts)
 
     def skip(self, count: int) -> None:
-        if count and self._begun is None:
+        if count and not self._begun:
             self._begin()
         # Whole permutations that are left out have to be drawn all the same.
-        while count >= len(self._here) and self._whole >= 0:
+        while count > len(self._here) and self._whole >= 0:
             count -= len(self._here)
+            self._here = _NONE
             self._here = self._draw()
         self._here = self._here[count:]
 
     def state(self) -> dict[str, Any]:
-        return {"kind": "unbegun"} if self._begun is None else self._begun
+        if self._told is not None:
+            return {name: self._told[name] for name in self._told if name != "taken"}
+        if self._sampler.generator is None:
+            return UNBEGUN
+        return self._describe(generator=_told(self._sampler.generator))
+
+    def ended(self, taken: int) -> int:
+        return taken
 
     def _begin(self) -> None:
-        saved = self._saved
+        self._begun = True
         self._size = len(self._sampler.data_source)
-        wanted = self._sampler.num_samples
-        self._whole, self._rest = divmod(wanted, self._size)
-        """Permutations still to come before the last one; -1 after it."""
-        self._generator = self._sampler.generator
-        if self._generator is not None:
-            if saved is not None and "generator" in saved:
-                replay.restore(self._generator, saved["generator"])
-            told: dict[str, Any] = {"generator": replay.describe(self._generator)}
+        saved, given = self._told or {}, self._sampler.generator
+        if saved and saved["size"] != self._size:
+            raise InputError(
+                f"the state is of a shuffled order of {saved['size']} samples, the sampler has "
+                f"{self._size}: load it with the dataset it was saved with"
+            )
+        self._whole, self._rest = divmod(self._sampler.num_samples, self._size)
+        """Permutations still to come before the last one, -1 after it; samples of the last."""
+        if given is not None and "seed" not in saved:
+            self._generator = given
+            if saved:
+                _restore(given, saved["generator"])
+            self._told = saved or self._describe(generator=_told(given))
+            return
+        self._generator = torch.Generator()
+        if "generator" in saved:
+            _restore(self._generator, saved["generator"])
         else:
-            if saved is not None and "seed" in saved:
-                seed = saved["seed"]
-            else:
+            if not saved:
                 seed = int(torch.empty((), dtype=torch.int64).random_().item())
-            self._generator = torch.Generator()
-            self._generator.manual_seed(seed)
-            told = {"seed": seed}
-        self._begun = {"kind": self.kind, **told}
+                self._told = saved = self._describe(seed=seed)
+            self._generator.manual_seed(saved["seed"])
+
+    def _describe(self, **source: Any) -> dict[str, Any]:
+        return {"kind": self.kind, "size": len(self._sampler.data_source), **source}
 
     def _draw(self) -> Tensor:
-        drawn = torch.randperm(self._size, generator=self._generator)
-        if self._sampler.generator is not None:
-            replay.note_permutation(self._sampler.generator, self._size)
         self._whole -= 1
+        if self._generator is not self._sampler.generator:
+            if self._whole < 0 and not self._rest:
+                return _NONE  # nobody else has this generator, so nobody can tell
+            drawn = torch.randperm(self._size, generator=self._generator)
+        else:
+            drawn = _permutation(self._size, self._generator)
         return drawn if self._whole >= 0 else drawn[: self._rest]
 
 
 class _Dealt:
     """One order for all ranks, of which this one gets every so-manieth."""
 
-    kind = "dealt"
-
-    def __init__(self, deck: _Ours | _Torchs, state: dict[str, Any] | None) -> None:
-        self._deck = deck
-        self.offset, self.stride = deck.sampler.rank, deck.sampler.num_replicas
-        self._epoch, self._seed = deck.sampler.epoch, deck.sampler.seed
+    def __init__(
+        self, sampler: DistributedSampler[Any] | DistributedOrder, state: dict[str, Any] | None
+    ) -> None:
+        self._sampler = sampler
+        ours = isinstance(sampler, DistributedOrder)
+        self.kind = "keyed distributed" if ours else "distributed"
+        self.offset, self.stride = sampler.rank, sampler.num_replicas
+        self._told = state
         self._start = self._next = 0
-        self._ahead: Tensor = torch.empty(0, dtype=torch.int64)
-        if state is not None and state["kind"] == self.kind:
-            self._epoch, self._seed = state["epoch"], state["seed"]
+        self._share: Tensor | None = None
+        self._ahead = _NONE
+        if state is not None and (state["seed"] is not None) != sampler.shuffle:
+            told = "one that is not shuffled" if sampler.shuffle else "a shuffled one"
+            raise InputError(
+                f"the state is of {told}, but the sampler has shuffle={sampler.shuffle}: load it "
+                f"into a loader whose sampler has shuffle={not sampler.shuffle}"
+            )
 
     def take(self, count: int) -> Tensor:
+        # What the order is made from is read when the first index is asked for, as torch does it.
+        self._told = self.state()
         if len(self._ahead) < count:
             first = self._next + len(self._ahead)
-            more = self._deck.indices(first, first + max(count, CHUNK), self._start, self._epoch)
+            more = self._indices(first, first + max(count, CHUNK), self._told)
             self._ahead = torch.cat([self._ahead, more])
         taken, self._ahead = self._ahead[:count], self._ahead[count:]
         self._next += len(taken)
         return taken
 
     def skip(self, count: int) -> None:
-        self._start = count  # of all ranks
+        self._start = count
 
     def state(self) -> dict[str, Any]:
-        return {"kind": self.kind, "epoch": self._epoch, "seed": self._seed}
+        if self._told is not None:
+            return self._told
+        seed = self._sampler.seed if self._sampler.shuffle else None
+        return {"kind": self.kind, "epoch": self._sampler.epoch, "seed": seed}
 
+    def ended(self, taken: int) -> int:
+        sampler = self._sampler
+        # Other ranks may have had one sample more with their last batch.
+        uneven = isinstance(sampler, DistributedOrder) and not (sampler.drop_last or sampler.pad)
+        return max(taken, len(sampler.dataset)) if uneven else taken  # type: ignore[arg-type]
 
-class _Ours:
-    def __init__(self, sampler: DistributedOrder) -> None:
-        self.sampler = sampler
-
-    def indices(self, first: int, last: int, taken: int, epoch: int) -> Tensor:
-        return torch.from_numpy(self.sampler.indices(first, last, taken=taken, epoch=epoch))
-
-
-class _Torchs:
-    """`DistributedSampler`: a permutation, padded or cut so that all ranks have as many."""
-
-    def __init__(self, sampler: DistributedSampler[Any]) -> None:
-        self.sampler = sampler
-        self._rest: Tensor | None = None
-
-    def indices(self, first: int, last: int, taken: int, epoch: int) -> Tensor:
-        if self._rest is None:
-            self._rest = self._dealt(taken, epoch)
-        return self._rest[first:last]
-
-    def _dealt(self, taken: int, epoch: int) -> Tensor:
-        sampler = self.sampler
-        size = len(sampler.dataset)  # type: ignore[arg-type]
-        if sampler.shuffle:
-            generator = torch.Generator()
-            generator.manual_seed(sampler.seed + epoch)
-            order = torch.randperm(size, generator=generator)
-        else:
-            order = torch.arange(size)
-        rest = order[taken:]
-        ranks = sampler.num_replicas
-        even = len(rest) // ranks * ranks
-        if even < len(rest) or not len(rest):
-            if sampler.drop_last:
-                rest = rest[:even]
-            elif len(rest):
-                missing = even + ranks - len(rest)
-                rest = torch.cat([rest, order.repeat(-(-missing // size))[:missing]])
-        return rest[sampler.rank :: ranks].contiguous()
-
-
-def _torchs(sampler: DistributedSampler[Any]) -> _Torchs:
-    return _Torchs(sampler)
+    def _indices(self, first: int, last: int, told: dict[str, Any]) -> Tensor:
+        seed, epoch = told["seed"] or 0, told["epoch"]
+        if isinstance(self._sampler, DistributedOrder):
+            found = self._sampler.indices(first, last, taken=self._start, seed=seed, epoch=epoch)
+            return torch.from_numpy(found)
+        if self._share is None:
+            self._share = torchs_share(self._sampler, taken=self._start, seed=seed, epoch=epoch)
+        return self._share[first:last]
 
 
 class _Drawn:
     """Whatever a sampler of any other kind gives.
 
-    To go on elsewhere, it is asked for the indices from the beginning again, not the dataset for
-    its samples, with the random state of the beginning: of torch's global generator, or of the
-    sampler's own, or whatever its `state_dict` tells. That takes some kilobytes.
+    To go on elsewhere it is asked for its indices from the beginning again (the dataset is not
+    asked for its samples), with what its `state_dict` told before it was first asked, and with the
+    random state of then: of its own `generator`, and of those of torch's, Python's and numpy's
+    global generators that it drew from. That can take some kilobytes. Its other attributes, an
+    epoch say, are for the user to set. On the way back the global generators are left alone.
+
+    A sampler that draws from a global generator in mid-epoch, while others do too, cannot be made
+    to give the same again. Where the indices are ints it is noticed, and warned about.
     """
 
-    known, offset, stride = False, 0, 1
+    kind, known, offset, stride = "drawn", False, 0, 1
 
     def __init__(
-        self, sampler: Any, started: Iterator[Any] | None, state: dict[str, Any] | None
+        self,
+        sampler: Any,
+        started: Iterator[Any] | None,
+        state: dict[str, Any] | None,
+        before: dict[str, Any] | None,
     ) -> None:
         self.taken = 0
-        self._own: Tensor | None = None
-        inner = getattr(sampler, "sampler", sampler)
-        self._stateful = next((s for s in (sampler, inner) if _is_stateful(s)), None)
-        self._generator = getattr(inner, "generator", None)
-        if not isinstance(self._generator, torch.Generator):
-            self._generator = None
         self._sampler = sampler
-        self._iterator = started
-        self._told: dict[str, Any] | None = None
-        if state is not None:
-            self._resume(state)
+        parts = (sampler, getattr(sampler, "sampler", None))
+        self._stateful = next((part for part in parts if _is_stateful(part)), None)
+        found = (getattr(part, "generator", None) for part in parts)
+        self._generator = next((part for part in found if isinstance(part, torch.Generator)), None)
+        self._asked = False
+        self._sum: int | None = 0
+        self._sums = deque([(0, 0)], maxlen=LOOKED_BACK)
+        """Checksums of all indices so far, with `taken`."""
+        self._own: dict[str, Any] | None = None
+        if state is None:
+            self._begin(started, before)
+        else:
+            self._resume(state, started)
 
     def __iter__(self) -> _Drawn:
         return self
 
     def __next__(self) -> Any:
-        if self._told is None:
-            self._told = self._describe()
-        if self._iterator is None:
-            self._iterator = iter(self._sampler)
-        index = self._draw()
-        self.taken += _size(index)
+        index = self._draw() if self._asked else self._first()
+        self.taken += asked_for(index)
+        if self._sum is not None:
+            self._sum = _checksum(index, self._sum)
+        if self._sum is not None:
+            self._sums.append((self.taken, self._sum))
         return index
 
     def state(self, *, batches: int, taken: int) -> dict[str, Any]:
-        if self._told is None:
-            return {"kind": "unbegun"}
-        return self._told | {"batches": batches, "taken": taken}
+        if not self._asked and not self._told:
+            return UNBEGUN
+        told = {"kind": self.kind, **self._told, "batches": batches, "taken": taken}
+        if self._sum is not None:
+            check = next((found for at, found in reversed(self._sums) if at == taken), None)
+            told |= {} if check is None else {"check": check}
+        return told
 
-    def _draw(self) -> Any:
-        assert self._iterator is not None
-        if self._own is None:
-            return next(self._iterator)
-        # Resumed: what it draws comes from the random state that it was begun with.
-        outside = torch.get_rng_state()
-        torch.set_rng_state(self._own)
+    def _begin(self, started: Iterator[Any] | None, before: dict[str, Any] | None) -> None:
+        self._told: dict[str, Any] = {}
+        if self._stateful is not None:
+            self._told["sampler"] = copy.deepcopy(self._stateful.state_dict())
+        a_seed = started is not None
+        if started is None:
+            before = random_state()
+            started = iter(self._sampler)
+        self._iterator = started
+        if before is not None and (drawn := _drawn_from(before, and_a_seed=a_seed)):
+            self._told["iterator"] = drawn
+
+    def _first(self) -> Any:
+        """The first index, with a note of what it was drawn from."""
+        self._asked = True
+        if self._generator is not None:
+            self._told["generator"] = _told(self._generator)
+        before = random_state()
         try:
             return next(self._iterator)
         finally:
-            self._own = torch.get_rng_state()
-            torch.set_rng_state(outside)
+            if drawn := _drawn_from(before):
+                self._told["random"] = drawn
 
-    def _describe(self) -> dict[str, Any]:
-        if self._stateful is not None:
-            return {"kind": "drawn", "sampler": self._stateful.state_dict()}
-        if self._generator is not None:
-            return {"kind": "drawn", "generator": replay.describe(self._generator)}
-        return {"kind": "drawn", "random": replay.raw(torch.get_rng_state())}
+    def _draw(self) -> Any:
+        if self._own is None:
+            return next(self._iterator)
+        # Resumed: the random state that it was begun with goes on beside everybody else's.
+        with own_randomness():
+            _set_random_state(self._own)
+            try:
+                return next(self._iterator)
+            finally:
+                self._own = random_state()
 
-    def _resume(self, state: dict[str, Any]) -> None:
-        self._told = {name: state[name] for name in state if name not in ("batches", "taken")}
-        if "sampler" in state and self._stateful is not None:
-            self._stateful.load_state_dict(state["sampler"])
-        elif "generator" in state and self._generator is not None:
-            replay.restore(self._generator, state["generator"])
-        elif "random" in state:
-            self._own = replay.unraw(state["random"])
-        self._iterator = iter(self._sampler)
-        for _ in range(state["batches"]):
-            self._draw()
+    def _resume(self, state: dict[str, Any], started: Iterator[Any] | None) -> None:
+        self._asked = True
+        apart = ("kind", "batches", "taken", "check")
+        self._told = {name: state[name] for name in state if name not in apart}
+        if self._stateful is not None and "sampler" in state:
+            self._stateful.load_state_dict(copy.deepcopy(state["sampler"]))
+            started = None
+        if started is None or "iterator" in state:
+            with own_randomness():
+                _set_random_state(_untold(state.get("iterator", {})))
+                started = iter(self._sampler)
+        self._iterator = started
+        if self._generator is not None and "generator" in state:
+            _restore(self._generator, state["generator"])
+        if "random" in state:
+            self._own = random_state() | _untold(state["random"])
+        self._asked = "random" in state or "generator" in state or state["taken"] > 0
+        self._go_to(state)
+
+    def _go_to(self, state: dict[str, Any]) -> None:
+        with own_randomness():
+            if self._own is not None:
+                _set_random_state(self._own)
+            resumed, self._own = self._own is not None, None
+            try:
+                while self.taken < state["taken"]:
+                    next(self)
+            except StopIteration:
+                self._sum = -1
+            self._own = random_state() if resumed else None
+        if self._sum is not None and state.get("check", self._sum) != self._sum:
+            warnings.warn(
+                f"{type(self._sampler).__name__} did not give the same {state['taken']} samples "
+                "again, so what is left of the epoch is not what it was: let it draw from a "
+                "torch.Generator in its attribute `generator`, or have state_dict and "
+                "load_state_dict, and set its epoch before",
+                stacklevel=2,
+            )
         self.taken = state["taken"]
 
 
@@ -389,5 +497,108 @@ def _is_stateful(sampler: Any) -> bool:
     return hasattr(sampler, "state_dict") and hasattr(sampler, "load_state_dict")
 
 
-def _size(index: Any) -> int:
-    return len(index) if isinstance(index, list | tuple | Tensor | np.ndarray) else 1
+def asked_for(index: Any) -> int:
+    """How many samples an index stands for; 1 for an empty one, as it takes a turn all the same."""
+    several = isinstance(index, list | tuple | range | np.ndarray) or (
+        isinstance(index, Tensor) and index.dim() > 0
+    )
+    return len(index) or 1 if several else 1
+
+
+def _checksum(index: Any, so_far: int) -> int | None:
+    """Of all indices so far and these; None where they are anything but ints."""
+    try:
+        numbers = array("q", index if isinstance(index, list | tuple) else [index])
+    except (TypeError, OverflowError):
+        return None
+    return zlib.crc32(numbers.tobytes(), so_far)
+
+
+def random_state() -> dict[str, Any]:
+    """The states of the global generators of torch, Python and numpy, as plain values."""
+    name, keys, *rest = np.random.get_state()
+    return {
+        "torch": torch.get_rng_state().numpy().tobytes(),
+        "python": random.getstate(),
+        "numpy": (name, np.asarray(keys, np.uint32).tobytes(), *rest),
+    }
+
+
+def _set_random_state(state: dict[str, Any]) -> None:
+    if "torch" in state:
+        torch.set_rng_state(_tensor(state["torch"]))
+    if "python" in state:
+        random.setstate(state["python"])
+    if "numpy" in state:
+        name, keys, *rest = state["numpy"]
+        np.random.set_state((name, np.frombuffer(keys, np.uint32), *rest))
+
+
+def _drawn_from(before: dict[str, Any], *, and_a_seed: bool = False) -> dict[str, str]:
+    """The states before, packed, of those generators that have been drawn from since.
+
+    With `and_a_seed` not counting the seed that a loader draws for its workers.
+    """
+    now = random_state()
+    drawn = {name: state for name, state in before.items() if now[name] != state}
+    if and_a_seed and "torch" in drawn and now["torch"] == _after_a_seed(drawn["torch"]):
+        del drawn["torch"]
+    return {name: _packed(repr(state).encode()) for name, state in drawn.items()}
+
+
+def _untold(told: dict[str, str]) -> dict[str, Any]:
+    return {name: ast.literal_eval(_unpacked(text).decode()) for name, text in told.items()}
+
+
+def _packed(content: bytes) -> str:
+    return b85encode(zlib.compress(content)).decode()
+
+
+def _unpacked(text: str) -> bytes:
+    return zlib.decompress(b85decode(text))
+
+
+def _tensor(content: bytes) -> Tensor:
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8)
+
+
+def _after_a_seed(state: bytes) -> bytes:
+    """The state of a generator of the CPU once a loader has drawn the seed of its workers."""
+    trial = torch.Generator()
+    trial.set_state(_tensor(state))
+    torch.empty((), dtype=torch.int64, device="cpu").random_(generator=trial)
+    return trial.get_state().numpy().tobytes()
+
+
+_left: WeakKeyDictionary[torch.Generator, Tensor] = WeakKeyDictionary()
+"""The state of a generator after what was last drawn from it here."""
+
+
+def _permutation(size: int, generator: torch.Generator) -> Tensor:
+    """A permutation from a generator that the user has as well, with a note that it was drawn."""
+    replay.describe_quietly(generator, generator.get_state())
+    drawn = torch.randperm(size, generator=generator)
+    replay.note_permutation(generator, size)
+    _left[generator] = generator.get_state()
+    return drawn
+
+
+def _told(generator: torch.Generator) -> dict[str, Any]:
+    """What `_restore` makes the present state of, on the same or another generator."""
+    now = generator.get_state()
+    pristine = torch.Generator()
+    pristine.manual_seed(generator.initial_seed())
+    for before in (_left.get(generator), pristine.get_state()):
+        # torch's loader, if it has the same generator, draws one number before the sampler does.
+        if before is None or generator.device.type != "cpu":
+            continue
+        if _after_a_seed(before.numpy().tobytes()) == now.numpy().tobytes():
+            replay.note_seed(generator, before)
+            _left[generator] = now
+            break
+    told = replay.describe(generator)
+    return {"raw": b85encode(told["raw"]).decode()} if "raw" in told else told
+
+
+def _restore(generator: torch.Generator, told: dict[str, Any]) -> None:
+    replay.restore(generator, {"raw": b85decode(told["raw"])} if "raw" in told else told)

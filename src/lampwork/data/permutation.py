@@ -20,9 +20,9 @@ import numpy.typing as npt
 from lampwork._core import seeds
 from lampwork._core.errors import InputError
 
-ROUNDS = 8
-"""Rotations of rows and columns together. From 6 on, chi-square tests tell no difference from
-uniformly drawn permutations; two more for good measure."""
+ROUNDS = 16
+"""Rotations of rows and columns together. With 8, chi-square tests over 6,000 permutations of 5
+elements still tell them from uniformly drawn ones, with 12 nearly; with 16 they do not."""
 
 LARGEST = 2**62
 """The longest order: rows and columns then still fit 32 bits, so that a product fits 64."""
@@ -36,23 +36,25 @@ _HALF = np.uint64(32)
 
 
 class Permutation:
-    """A permutation of range(n) chosen by `key`, the same on every platform and for ever.
+    """A permutation of range(n), the same on every platform and for ever.
 
     Args:
         n: how many; 0 or more.
-        key: 64 bits, e.g. of `seeds.derive`; other keys give unrelated permutations.
+        seed: any integer; another seed gives an unrelated permutation,
+        epoch: and so does another epoch.
 
     Raises:
         InputError: n is negative or more than `LARGEST`.
     """
 
-    def __init__(self, n: int, key: int) -> None:
+    def __init__(self, n: int, seed: int, epoch: int = 0) -> None:
         if not 0 <= n <= LARGEST:
             raise InputError(f"n is {n}: a permutation has 0 to 2**62 elements")
         self.n = n
         # Nearly square and hardly larger than n: 1 + 1/√n passes are enough on average.
         rows = math.isqrt(max(n - 1, 0)) + 1
         self._rows, self._columns = np.uint64(rows), np.uint64(max(1, -(-n // rows)))
+        key = seeds.derive(seed, "order", epoch)
         self._keys = [np.uint64(seeds.derive(key, "round", index)) for index in range(ROUNDS)]
 
     def __len__(self) -> int:
@@ -93,7 +95,7 @@ class Permutation:
 
 
 def _rotate(moved: _Words, by: _Words, key: np.uint64, size: np.uint64, spare: _Words) -> None:
-    """moved ← (moved + hash of `by`) mod size, in place; both terms are below `size`."""
+    """Moved ← (moved + hash of `by`) mod size, in place; both terms are below `size`."""
     np.add(by, key, out=spare)
     spare *= _SPREAD
     spare ^= spare >> _HALF

@@ -7,14 +7,15 @@ so an evaluation over ranks counts each sample once; and it begins at once, howe
 from __future__ import annotations
 
 from collections.abc import Iterator, Sized
+from typing import Any
 
 import numpy as np
 import torch.distributed
-from torch.utils.data import Sampler
+from torch.utils.data import DistributedSampler, Sampler
 
 from lampwork._core import ranks
 from lampwork._core.errors import InputError
-from lampwork.data.permutation import Permutation
+from lampwork.data.permutation import Indices, Permutation
 
 CHUNK = 1 << 14
 """Indices that are worked out at a time: enough to make numpy's overhead small."""
@@ -42,7 +43,8 @@ class DistributedOrder(Sampler[int]):
     an evaluation needs, while training under DDP needs one of the two.
 
     Raises:
-        InputError: a rank that is not below `num_replicas`, or both `drop_last` and `pad`.
+        InputError: no replicas, a rank that is not below their number, or both `drop_last` and
+            `pad`.
     """
 
     def __init__(
@@ -64,6 +66,8 @@ class DistributedOrder(Sampler[int]):
         self.drop_last = drop_last
         self.pad = pad
         self.epoch = 0
+        if self.num_replicas < 1:
+            raise InputError(f"num_replicas is {self.num_replicas}: pass 1 or more")
         if not 0 <= self.rank < self.num_replicas:
             raise InputError(
                 f"rank is {self.rank} of {self.num_replicas} replicas: pass a rank from 0 to "
@@ -96,17 +100,54 @@ class DistributedOrder(Sampler[int]):
         return max(0, -(-(rest - self.rank) // self.num_replicas))
 
     def indices(
-        self, first: int, last: int, *, taken: int = 0, epoch: int | None = None
-    ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        """This rank's samples from its `first` to before its `last`, after `taken` of all ranks."""
+        self,
+        first: int,
+        last: int,
+        *,
+        taken: int = 0,
+        seed: int | None = None,
+        epoch: int | None = None,
+    ) -> Indices:
+        """This rank's samples from its `first` to before its `last`, after `taken` of all ranks.
+
+        `seed` and `epoch` are the sampler's own unless told. What comes back is (k,) int64, with
+        k = last - first or fewer at the end.
+        """
         last = min(last, self.count(taken))
         own = np.arange(first, max(first, last), dtype=np.int64)
         size = len(self.dataset)
         positions = (taken + self.rank + own * self.num_replicas) % max(1, size)
         if not self.shuffle:
             return positions
+        seed = self.seed if seed is None else seed
         epoch = self.epoch if epoch is None else epoch
-        return Permutation(size, self.seed, epoch).at(positions)
+        return Permutation(size, seed, epoch).at(positions)
+
+
+def torchs_share(
+    sampler: DistributedSampler[Any], *, taken: int, seed: int, epoch: int
+) -> torch.Tensor:
+    """What torch's `DistributedSampler` has for its rank after `taken` samples of all ranks.
+
+    With none taken that is what it yields. What is left of the order of all ranks is dealt out
+    among as many ranks as there are now, and at its end padded from the beginning of the order, or
+    cut, as torch does it. (k,) int64.
+    """
+    size = len(sampler.dataset)  # type: ignore[arg-type]
+    if sampler.shuffle:
+        generator = torch.Generator()
+        generator.manual_seed(seed + epoch)
+        order = torch.randperm(size, generator=generator)
+    else:
+        order = torch.arange(size, device="cpu")
+    rest, ranks = order[taken:], sampler.num_replicas
+    beyond = len(rest) % ranks
+    if beyond and sampler.drop_last:
+        rest = rest[: len(rest) - beyond]
+    elif beyond:
+        missing = ranks - beyond
+        rest = torch.cat([rest, order.repeat(-(-missing // size))[:missing]])
+    return rest[sampler.rank :: ranks].contiguous()
 
 
 def _world_size() -> int:

@@ -27,7 +27,8 @@ class Position:
         order: what makes the same order again; None before the first epoch.
         finished: whether the loop was told that there is no more.
         streams: by worker, the state of an `IterableDataset` after its last batch handed over.
-        workers: how many there are, as streams belong to them.
+        workers: how many share the samples of an `IterableDataset`; None of any other.
+        turn: whose stream gives the batch after this one.
         length: of the dataset, None where it has none.
     """
 
@@ -37,7 +38,8 @@ class Position:
     order: Mapping[str, Any] | None = None
     finished: bool = False
     streams: dict[int, Any] = field(default_factory=dict)
-    workers: int = 0
+    workers: int | None = None
+    turn: int = 0
     length: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -53,8 +55,10 @@ class Position:
             "order": dict(self.order),
             "length": self.length,
         }
+        if self.workers is not None:
+            told["workers"] = self.workers
         if self.streams:
-            told |= {"streams": dict(self.streams), "workers": self.workers}
+            told |= {"streams": dict(self.streams), "turn": self.turn}
         return told
 
     @classmethod
@@ -77,7 +81,8 @@ class Position:
         if state["finished"] or "order" not in state:
             return None
         known = {name: state[name] for name in ("seed", "batches", "taken", "order", "length")}
-        return cls(**known, streams=state.get("streams", {}), workers=state.get("workers", 0))
+        optional = {name: state[name] for name in ("streams", "workers", "turn") if name in state}
+        return cls(**known, **optional)
 
 
 class _Order(Protocol):

@@ -25,7 +25,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from lampwork._core import ranks
+from lampwork._core import meters, ranks
 from lampwork._core.clock import monotonic_s
 from lampwork._core.errors import InputError
 from lampwork.record import runs
@@ -118,6 +118,8 @@ class Watch:
         atexit.unregister(self.stop)
         if os.getpid() != self._owner:
             return  # in a forked child: the run is its parent's
+        for meter in meters.entered(since_s=self._began):
+            writer.loader(meter.dataset, meter.figures())
         Guard(self._untap)(self._write_end)(writer)
         writer.meta("finished", True)
         error = writer.close()
@@ -153,11 +155,6 @@ class Watch:
             raise InputError("the run is not in progress: log inside the `with` block")
         for name, value in scalars.items():
             self._scalars.add(step, name, value)
-
-    def log_loader(self, dataset: str, stats: dict[str, Any]) -> None:
-        """Keep the timings of a DataLoader over a dataset of the class `dataset`."""
-        if self._writer is not None:
-            self._writer.loader(dataset, stats)
 
     @property
     def findings(self) -> list[Finding]:

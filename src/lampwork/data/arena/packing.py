@@ -114,7 +114,7 @@ class _Packer(ForkingPickler):
         super().__init__(file, 5, True, self._out_of_band)
         self._pieces = pieces
         self._announced: _Memory | None = None
-        self._by_storage: dict[int, Tensor] = {}
+        self._by_storage: dict[tuple[int, int], Tensor] = {}
 
     def reducer_override(self, value: Any) -> Any:
         if type(value) is Tensor and is_plain(value):
@@ -127,18 +127,21 @@ class _Packer(ForkingPickler):
             return _empty, (dtype, shape, tensor.stride())
         storage = tensor.untyped_storage()
         address, size = storage.data_ptr(), storage.nbytes()
-        first = self._by_storage.get(address)
+        first = self._by_storage.get((address, size))
         if first is not None:
             return _alias, (first, dtype, shape, tensor.stride(), tensor.storage_offset())
-        if size > _WASTE * tensor.numel() * dtype.itemsize:
-            # A small view of something large: only what it shows crosses.
+        if size > _WASTE * tensor.numel() * dtype.itemsize or size % dtype.itemsize:
+            # A small view of something large, or of bytes that do not divide into this dtype:
+            # only what it shows crosses.
             tensor = tensor.clone()
             storage = tensor.untyped_storage()
             address, size = storage.data_ptr(), storage.nbytes()
         else:
-            self._by_storage[address] = tensor
+            self._by_storage[address, size] = tensor
         self._announced = _Memory(address, size, tensor)
-        if tensor.is_contiguous() and size == tensor.numel() * dtype.itemsize:
+        # Where an extent is 1 its stride is free, and told as it is.
+        dense = tensor.is_contiguous() and 1 not in shape
+        if dense and size == tensor.numel() * dtype.itemsize:
             return _whole, (pickle.PickleBuffer(_MARK), dtype, shape)
         return _strided, (
             pickle.PickleBuffer(_MARK),
@@ -175,7 +178,8 @@ def is_plain(tensor: Tensor) -> bool:
 
 
 def _whole(buffer: Any, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-    return torch.frombuffer(buffer, dtype=dtype).view(shape)
+    # In place, here and below: a view of another tensor refuses `detach_()`.
+    return torch.frombuffer(buffer, dtype=dtype).resize_(shape)
 
 
 def _strided(
@@ -185,14 +189,17 @@ def _strided(
     stride: tuple[int, ...],
     offset: int,
 ) -> Tensor:
-    return torch.frombuffer(buffer, dtype=dtype).as_strided(shape, stride, offset)
+    flat = torch.frombuffer(buffer, dtype=dtype)
+    return flat.set_(flat.untyped_storage(), offset, shape, stride)
 
 
 def _alias(
     first: Tensor, dtype: torch.dtype, shape: tuple[int, ...], stride: tuple[int, ...], offset: int
 ) -> Tensor:
-    return torch.empty(0, dtype=dtype).set_(first.untyped_storage(), offset, shape, stride)
+    # With the device told, here and below: `torch.set_default_device` may name another one.
+    none = torch.empty(0, dtype=dtype, device="cpu")
+    return none.set_(first.untyped_storage(), offset, shape, stride)
 
 
 def _empty(dtype: torch.dtype, shape: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
-    return torch.empty_strided(shape, stride, dtype=dtype)
+    return torch.empty_strided(shape, stride, dtype=dtype, device="cpu")

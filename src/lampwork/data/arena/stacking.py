@@ -49,9 +49,10 @@ class Stacking:
         if out is None:
             # Given as well where it does not fit: with an output, torch.stack keeps the dtype of
             # the first tensor and refuses gradients, as in torch's own workers.
-            out = torch.empty(shape, dtype=first.dtype)
+            out = torch.empty(shape, dtype=first.dtype, device="cpu")
         return torch.stack(batch, 0, out=out)  # type: ignore[arg-type]
 
 
 def _plain(tensor: Tensor) -> bool:
-    return type(tensor) is Tensor and tensor.device.type == "cpu" and tensor.layout == torch.strided
+    strided = tensor.layout == torch.strided and not (tensor.is_nested or tensor.is_quantized)
+    return type(tensor) is Tensor and tensor.device.type == "cpu" and strided

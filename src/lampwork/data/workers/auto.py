@@ -36,8 +36,16 @@ class SettlingIter(InProcess):
 
     def __init__(self, loader: DataLoader) -> None:
         super().__init__(loader)
-        self._load_here(loader)
         self._loader = loader
+        self._begin_here()
+
+    def _reset(self, loader: DataLoader, first_iter: bool = False) -> None:
+        """Begin again: with `persistent_workers` the loader keeps this until it is settled."""
+        super()._reset(loader, first_iter)
+        self._begin_here()
+
+    def _begin_here(self) -> None:
+        self._load_here(self._loader)
         self._rest: Any = None
         self._load_s: list[float] = []
         self._loop_s: list[float] = []
@@ -68,6 +76,8 @@ class SettlingIter(InProcess):
         if self._dataset_kind == torchs._DatasetKind.Iterable:
             workers = 0  # more than one would repeat a stream that does not share itself out
         loader.num_workers = workers
+        if loader._iterator is self:
+            loader._iterator = None
         return workers
 
     def _settle(self) -> tuple[Any, Task, int]:
@@ -81,8 +91,10 @@ class SettlingIter(InProcess):
         self._rest = _MultiProcessingDataLoaderIter(loader)
         if loader.persistent_workers:
             loader._iterator = self._rest
-        self._order, self._pass = self._rest._order, self._rest._pass
-        self._position = self._rest._position
+        self._order, self._position = self._rest._order, self._rest._position
+        # It is one pass still: what has been measured so far counts.
+        self._pass.workers, self._pass.engine = workers, self._rest._pass.engine
+        self._rest._pass = loader._meter.go_on(self._pass)
         return self._rest._next_batch()
 
 

@@ -64,8 +64,11 @@ def hire(loader: DataLoader, dataset: Any) -> tuple[Crew, bool]:
     return crew, shipped
 
 
-def release(loader: DataLoader, crew: Crew) -> None:
-    """An epoch is over: its workers wait for the next, or go."""
+def release(loader: DataLoader | None, crew: Crew) -> None:
+    """An epoch is over: its workers wait for the next, or go; with the loader, if that is gone."""
+    if loader is None:
+        crew.close()
+        return
     hired, loader._hired = loader._hired, None
     if hired is not None and hired.crew is crew and loader._kept is None:
         loader._kept = hired

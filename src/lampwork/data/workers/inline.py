@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from torch._utils import ExceptionWrapper
@@ -28,7 +29,7 @@ class InProcess(Iteration):
         saved = self._begin(loader, "inline", starting=False)
         self._device = loader.device
         self._keyed = loader.rng == "keyed"
-        job = job_of(loader)
+        job = replace(job_of(loader), collating=True)
         state = saved.streams.get(0) if saved else None
         self._gather = gather_for(job, self._dataset)
         self._fetcher = Fetcher(job, self._dataset, Epoch(self._base_seed), state)

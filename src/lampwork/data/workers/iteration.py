@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -9,7 +10,7 @@ from torch.utils.data import dataloader as torchs
 
 from lampwork._core import clock
 from lampwork.data.meter import Pass
-from lampwork.data.order import Order, order_of
+from lampwork.data.order import Order, asked_for, order_of
 from lampwork.data.state import Position, Progress
 from lampwork.data.workers.contract import Job, Task
 
@@ -28,6 +29,8 @@ class Iteration(torchs._BaseDataLoaderIter):
     _pass: Pass
     _position: Position
     _order: Order
+    _to_replay: int
+    """Batches of a resumed stream that are to be dropped before the first is handed over."""
 
     def _next_batch(self) -> tuple[Any, Task, int]:
         """The next batch with its task and the number of its samples; or `StopIteration`."""
@@ -44,16 +47,19 @@ class Iteration(torchs._BaseDataLoaderIter):
         )
         if saved is not None:
             self._base_seed = saved.seed
+        stream = self._dataset_kind == torchs._DatasetKind.Iterable
+        self._to_replay = saved.batches if saved and stream and not saved.streams else 0
         self._order = order_of(
             loader.sampler,
             loader.batch_sampler,
-            state=dict(saved.order) if saved is not None and saved.order else None,
+            state=dict(saved.order) if saved and saved.order and not self._to_replay else None,
             started=self._sampler_iter,  # type: ignore[arg-type]
         )
         self._sampler_iter = self._order
         self._position = saved or Position()
         self._position.seed = self._base_seed
-        self._position.workers = self._num_workers
+        if stream:
+            self._position.workers = self._num_workers if engine != "inline" else 0
         self._position.length = loader._length()
         # The loader must not hold the iterator: its workers end when the loop lets go of it.
         loader._progress = Progress(self._position, self._order)
@@ -71,9 +77,22 @@ class Iteration(torchs._BaseDataLoaderIter):
             return index
         return index.tolist() if isinstance(index, Tensor) else list(index)
 
+    def _replay(self) -> None:
+        """Load again what the loop has had of a stream that cannot tell where it stands."""
+        warnings.warn(
+            f"{type(self._dataset).__name__} has no state_dict() and load_state_dict(): to resume, "
+            f"the {self._to_replay} batches already had are loaded again and dropped",
+            stacklevel=4,
+        )
+        while self._to_replay:
+            self._next_batch()
+            self._to_replay -= 1
+
     def _next_data(self) -> Any:
         asked_s = clock.monotonic_s()
         try:
+            if self._to_replay:
+                self._replay()
             batch, task, samples = self._next_batch()
         except BaseException as error:
             self._position.finished = isinstance(error, StopIteration)
@@ -83,11 +102,6 @@ class Iteration(torchs._BaseDataLoaderIter):
         self._position.batches += 1
         self._position.taken += task.stride * asked_for(task.index)
         return batch
-
-
-def asked_for(index: Any) -> int:
-    """How many samples an index stands for."""
-    return len(index) if isinstance(index, list | tuple | range | Tensor) and len(index) else 1
 
 
 def job_of(loader: DataLoader) -> Job:

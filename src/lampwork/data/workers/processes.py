@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+import weakref
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -60,7 +61,7 @@ class _MultiProcessingDataLoaderIter(Iteration, torchs._MultiProcessingDataLoade
         torchs._BaseDataLoaderIter.__init__(self, loader)
         self._prefetch_factor = loader.prefetch_factor or 1
         self._in_order = loader.in_order
-        self._loader = loader
+        self._loader = weakref.ref(loader)  # which may hold this iterator
         saved = self._begin(loader, "arena", starting=True)
         self._collating = loader.parallel == "batch" or not self._auto_collation
         self._handover = Handover.to(loader.device, self._pin_memory_device)
@@ -93,6 +94,11 @@ class _MultiProcessingDataLoaderIter(Iteration, torchs._MultiProcessingDataLoade
         self._workers_status = [True] * self._num_workers
         self._turns = itertools.cycle(range(self._num_workers))
         self._handover.clear()
+        self._streams_now: list[tuple[int, Any]] = []
+        self._streams_after: deque[list[tuple[int, Any]]] = deque()
+        """The states of streams after each batch made, which may not be handed over yet."""
+        for _ in range(self._position.turn if epoch.stream_states else 0):
+            next(self._turns)
         self._first_number = self._crew.begin(epoch)
         for _ in range(self._prefetch_factor * self._num_workers):
             self._try_put_index()
@@ -145,7 +151,11 @@ class _MultiProcessingDataLoaderIter(Iteration, torchs._MultiProcessingDataLoade
     # Taking in
 
     def _next_batch(self) -> tuple[Any, Task, int]:
-        return self._handover.next(self._next_result)
+        result = self._handover.next(self._next_result)
+        for worker, state in self._streams_after.popleft():
+            self._position.streams[worker] = state
+            self._position.turn = (worker + 1) % self._num_workers
+        return result
 
     def _next_result(self, wait: bool) -> tuple[Any, Task, int] | None:
         """The next batch; None if it would have to be waited for and shall not be."""
@@ -164,6 +174,8 @@ class _MultiProcessingDataLoaderIter(Iteration, torchs._MultiProcessingDataLoade
             samples = sum(answer.samples for answer in batch.answers.values())
             data, empty = self._made(batch, ready)
             if not empty:
+                self._streams_after.append(self._streams_now)
+                self._streams_now = []
                 return data, batch.task, samples
             self._position.taken += batch.task.stride * asked_for(batch.task.index)
 
@@ -273,7 +285,7 @@ class _MultiProcessingDataLoaderIter(Iteration, torchs._MultiProcessingDataLoade
                 made, skipped, state = made
                 self._pass.skipped += skipped
                 if state is not None:
-                    self._position.streams[answer.worker] = state
+                    self._streams_now.append((answer.worker, state))
             empty = empty and answer.content == Content.NO_BATCH
             parts.append(made)
         if error is not None:
@@ -288,7 +300,7 @@ class _MultiProcessingDataLoaderIter(Iteration, torchs._MultiProcessingDataLoade
     def _end_of_epoch(self) -> None:
         if not self._persistent_workers and not self._shutdown:
             self._shutdown = True
-            hiring.release(self._loader, self._crew)
+            hiring.release(self._loader(), self._crew)
 
     def _shutdown_workers(self) -> None:
         """End the workers; torch's name for it, which trainers call."""
