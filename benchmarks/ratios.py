@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -31,8 +32,24 @@ class Ratio:
         return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f}, {self.pairs} pairs)"
 
 
-def write(name: str, question: str | None, ratios: Mapping[str, Ratio]) -> Path:
-    """Keep the ratios of one benchmark in `results/NAME.json`, with what they depend on."""
+def write(
+    name: str,
+    question: str | None,
+    ratios: Mapping[str, Ratio],
+    *,
+    goals: Mapping[str, str] | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> Path:
+    """Keep the ratios of one benchmark in `results/NAME.json`, with what they depend on.
+
+    Args:
+        name: of the benchmark.
+        question: its docstring, whose first line is kept.
+        ratios: by label.
+        goals: of the design, by label of a ratio or fact; "" where there is none, but the row is
+            to stand in the README all the same.
+        facts: what was found besides ratios, by label.
+    """
     import torch
 
     path = RESULTS / f"{name}.json"
@@ -45,6 +62,8 @@ def write(name: str, question: str | None, ratios: Mapping[str, Ratio]) -> Path:
         "threads": torch.get_num_threads(),
         "ratios": {label: asdict(ratio) for label, ratio in ratios.items()},
     }
+    kept |= {"goals": dict(goals)} if goals else {}
+    kept |= {"facts": dict(facts)} if facts else {}
     RESULTS.mkdir(exist_ok=True)
-    path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
