@@ -3,8 +3,9 @@
 The workloads of `bench_loader_arrays.py` and `bench_loader_small.py`, in order, two workers each:
 torchdata's `StatefulDataLoader` and `nodes` (processes, threads), SPDL's `PyTorchDataLoader`
 (processes) and `DataLoader` (threads), grain's `mp_prefetch` (processes), and ours. Each runs in a
-process of its own, one epoch at a time, in turn. An epoch is timed from its ninth batch on, as some
-of them start their workers anew for every epoch. The loop does nothing with the batches.
+process of its own, one epoch at a time, in turn. An epoch is timed from its ninth batch to its
+last, as some of them start and end their workers with every epoch. The loop does nothing with the
+batches.
 
 A peer is left out of a workload, with the reason kept, where it is not installed, fails, or gives
 batches that differ from torch's in any bit.
@@ -12,9 +13,10 @@ batches that differ from torch's in any bit.
     python -m pip install -e '.[bench]'
     python benchmarks/bench_loader_peers.py [--quick]
 
-Caveat: peers that use threads share the trainer's process: they gain where samples come from code
-that lets go of Python's lock, which these datasets are not. Each peer has its own strengths (formats,
-decoding, device transfer) that this does not ask for.
+Caveat: threads hand over nothing, so that with samples as cheap as these they are as quick as no
+workers at all (which is measured, too); samples that take Python some time keep the training loop
+waiting for its lock. Each peer has strengths (formats, decoding, device transfer) that this does
+not ask for.
 """
 
 from __future__ import annotations
@@ -53,9 +55,9 @@ class Workload:
     def batch(self, indices: list[int]) -> Any:
         return self.collate([self.dataset[index] for index in indices])
 
-    def arguments(self) -> dict[str, Any]:
+    def arguments(self, workers: int = WORKERS) -> dict[str, Any]:
         names = {"batch_size": self.batch_size, "collate_fn": self.collate}
-        return {"dataset": self.dataset, "num_workers": WORKERS, **names}
+        return {"dataset": self.dataset, "num_workers": workers, **names}
 
 
 def workload(name: str, batches: int) -> Workload:
@@ -73,14 +75,15 @@ DICTS, SCENES = "dict of 3 scalars, batch 4", "114 tensors a batch"
 BATCHES = {SMALL_IMAGES: 400, LARGE_IMAGES: 100, DICTS: 2_000, SCENES: 200}
 
 
-def torchs(work: Workload) -> Iterable[Any]:
-    return torch.utils.data.DataLoader(**work.arguments(), persistent_workers=True)
+def torchs(work: Workload, workers: int = WORKERS) -> Iterable[Any]:
+    arguments = work.arguments(workers)
+    return torch.utils.data.DataLoader(**arguments, persistent_workers=workers > 0)
 
 
-def ours(work: Workload) -> Iterable[Any]:
+def ours(work: Workload, workers: int = WORKERS) -> Iterable[Any]:
     import lampwork as lw
 
-    return lw.DataLoader(**work.arguments(), persistent_workers=True)
+    return lw.DataLoader(**work.arguments(workers), persistent_workers=workers > 0)
 
 
 def stateful(work: Workload) -> Iterable[Any]:
@@ -158,7 +161,9 @@ def grains(work: Workload) -> Iterable[Any]:
 
 MAKERS: dict[str, tuple[Callable[[Workload], Iterable[Any]], str]] = {
     "torch": (torchs, "torch"),
+    "torch, no workers": (partial(torchs, workers=0), "torch"),
     "lampwork": (ours, "lampwork"),
+    "lampwork, no workers": (partial(ours, workers=0), "lampwork"),
     "torchdata StatefulDataLoader": (stateful, "torchdata"),
     "torchdata nodes, processes": (partial(nodes, method="process"), "torchdata"),
     "torchdata nodes, threads": (partial(nodes, method="thread"), "torchdata"),
@@ -174,6 +179,7 @@ class Peer:
     def __init__(self, peer: str, work: str, batches: int) -> None:
         make, package = MAKERS[peer]
         self.version = importlib.metadata.version(package)
+        self.batches = batches
         self.loader = make(workload(work, batches))
         self.few = make(workload(work, 5))
 
@@ -185,14 +191,17 @@ class Peer:
         return digest(self.few)
 
     def seconds(self) -> float:
-        """Of an epoch, once all workers have shown that they have started."""
+        """Of an epoch, once all workers have shown that they have started, to its last batch."""
         batches = iter(self.loader)
         for _ in range(STARTED):
             next(batches)
         began = time.perf_counter()
+        for _ in range(self.batches - STARTED):
+            next(batches)
+        took = time.perf_counter() - began
         for _ in batches:
-            pass
-        return time.perf_counter() - began
+            raise ValueError("it has more batches than torch")
+        return took
 
 
 @dataclass
@@ -244,7 +253,12 @@ def main() -> None:
     torch.set_num_threads(1)
     found = Findings({}, {}, {})
     for work, batches in BATCHES.items():
-        measure(work, max(3 * STARTED, batches // 20) if quick else batches, 2 if quick else ROUNDS, found)
+        measure(
+            work,
+            max(3 * STARTED, batches // 20) if quick else batches,
+            2 if quick else ROUNDS,
+            found,
+        )
     if not quick:
         facts = {"skipped": found.skipped, "versions": found.versions}
         write("loader_peers", __doc__, found.ratios, facts=facts)

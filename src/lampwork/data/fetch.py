@@ -16,6 +16,9 @@ from lampwork.data.gather import UNABLE, Gather, gather_of
 from lampwork.data.keyed import seed_sample
 from lampwork.data.workers.contract import Epoch, Fetched, Job, Task
 
+ENDED = {"lampwork": "ended"}
+"""Told instead of the state of a stream that has ended: many then begin anew by themselves."""
+
 
 def _nowhere(_: int) -> None:
     pass
@@ -53,10 +56,10 @@ class Fetcher:
         self._on_sample = on_sample
         self._keyed = job.rng == "keyed"
         self._skipping = job.on_error == "skip"
-        self._ended = False
+        self._ended = state == ENDED
         self._stream: Iterator[Any] | None = None
         if job.dataset_kind == _DatasetKind.Iterable:
-            self._stream = _stream(dataset, state)
+            self._stream = _stream(dataset, None if self._ended else state)
 
     def fetch(self, task: Task) -> Fetched:
         """The batch of a task.
@@ -83,7 +86,8 @@ class Fetcher:
 
     def state(self) -> Any:
         """Where a stateful `IterableDataset` stands, None for any other."""
-        return _state(self._dataset, self._stream) if self._stream is not None else None
+        state = _state(self._dataset, self._stream) if self._stream is not None else None
+        return ENDED if self._ended and state is not None else state
 
     def _samples(self, task: Task, fetched: Fetched) -> list[Any]:
         if self._stream is not None:

@@ -117,7 +117,7 @@ def _tensor_of(indices: Any, kinds: set[type]) -> Tensor:
 
 
 def _ascending(index: range) -> Index:
-    if index.step == 1:
+    if index.step == 1 and index.start >= 0:
         return index
     # The device is named because the user may have set another one as the default.
     return torch.arange(index.start, index.stop, index.step, dtype=torch.int64, device="cpu")

@@ -138,8 +138,11 @@ class _Sequence(Protocol):
         """What makes the same sequence from its beginning."""
         ...
 
-    def ended(self, taken: int) -> int:
-        """How many samples all ranks took if this one has had a short batch."""
+    def agreed(self, taken: int, *, short: bool) -> int:
+        """How many samples all ranks have had, by what this one had and whether its last was short.
+
+        Whichever rank is asked, the answer is the same.
+        """
         ...
 
 
@@ -187,9 +190,8 @@ class _Known:
         told = self._sequence.state()
         if told == UNBEGUN:
             return told
-        if self._size is not None and (taken - self._since) % (self._size * self.stride):
-            taken = self._sequence.ended(taken)
-        return told | {"taken": taken}
+        short = self._size is not None and (taken - self._since) % (self._size * self.stride) != 0
+        return told | {"taken": self._sequence.agreed(taken, short=short)}
 
 
 class _Ascending:
@@ -208,7 +210,7 @@ class _Ascending:
     def state(self) -> dict[str, Any]:
         return {"kind": self.kind}
 
-    def ended(self, taken: int) -> int:
+    def agreed(self, taken: int, *, short: bool) -> int:
         return taken
 
 
@@ -225,6 +227,7 @@ class _Shuffled:
         self._sampler = sampler
         self._told = state
         self._begun = False
+        self._skipped = 0
         self._here = _NONE
 
     def take(self, count: int) -> Tensor:
@@ -242,14 +245,8 @@ class _Shuffled:
         return torch.cat(parts)
 
     def skip(self, count: int) -> None:
-        if count and not self._begun:
-            self._begin()
-        # Whole permutations that are left out have to be drawn all the same.
-        while count > len(self._here) and self._whole >= 0:
-            count -= len(self._here)
-            self._here = _NONE
-            self._here = self._draw()
-        self._here = self._here[count:]
+        # Not now: who resumes may still draw from the generator before the first index.
+        self._skipped = count
 
     def state(self) -> dict[str, Any]:
         if self._told is not None:
@@ -258,7 +255,7 @@ class _Shuffled:
             return UNBEGUN
         return self._describe(generator=_told(self._sampler.generator))
 
-    def ended(self, taken: int) -> int:
+    def agreed(self, taken: int, *, short: bool) -> int:
         return taken
 
     def _begin(self) -> None:
@@ -272,6 +269,16 @@ class _Shuffled:
             )
         self._whole, self._rest = divmod(self._sampler.num_samples, self._size)
         """Permutations still to come before the last one, -1 after it; samples of the last."""
+        self._choose_generator(saved, given)
+        # Whole permutations that are left out have to be drawn all the same.
+        left_out = self._skipped
+        while left_out > len(self._here) and self._whole >= 0:
+            left_out -= len(self._here)
+            self._here = _NONE
+            self._here = self._draw()
+        self._here = self._here[left_out:]
+
+    def _choose_generator(self, saved: dict[str, Any], given: torch.Generator | None) -> None:
         if given is not None and "seed" not in saved:
             self._generator = given
             if saved:
@@ -342,11 +349,12 @@ class _Dealt:
         seed = self._sampler.seed if self._sampler.shuffle else None
         return {"kind": self.kind, "epoch": self._sampler.epoch, "seed": seed}
 
-    def ended(self, taken: int) -> int:
+    def agreed(self, taken: int, *, short: bool) -> int:
         sampler = self._sampler
-        # Other ranks may have had one sample more with their last batch.
-        uneven = isinstance(sampler, DistributedOrder) and not (sampler.drop_last or sampler.pad)
-        return max(taken, len(sampler.dataset)) if uneven else taken  # type: ignore[arg-type]
+        if not isinstance(sampler, DistributedOrder) or sampler.drop_last or sampler.pad:
+            return taken
+        # Other ranks may have had one sample more, or less, with a last batch.
+        return len(sampler.dataset) if short else min(taken, len(sampler.dataset))
 
     def _indices(self, first: int, last: int, told: dict[str, Any]) -> Tensor:
         seed, epoch = told["seed"] or 0, told["epoch"]
@@ -387,6 +395,7 @@ class _Drawn:
         found = (getattr(part, "generator", None) for part in parts)
         self._generator = next((part for part in found if isinstance(part, torch.Generator)), None)
         self._asked = False
+        self._saved = state
         self._sum: int | None = 0
         self._sums = deque([(0, 0)], maxlen=LOOKED_BACK)
         """Checksums of all indices so far, with `taken`."""
@@ -400,6 +409,13 @@ class _Drawn:
         return self
 
     def __next__(self) -> Any:
+        if (saved := self._saved) is not None:
+            # Not before: who resumes may still draw from the generators.
+            self._saved = None
+            self._go_to(saved)
+        return self._give()
+
+    def _give(self) -> Any:
         index = self._draw() if self._asked else self._first()
         self.taken += asked_for(index)
         if self._sum is not None:
@@ -409,6 +425,8 @@ class _Drawn:
         return index
 
     def state(self, *, batches: int, taken: int) -> dict[str, Any]:
+        if self._saved is not None:
+            return self._saved
         if not self._asked and not self._told:
             return UNBEGUN
         told = {"kind": self.kind, **self._told, "batches": batches, "taken": taken}
@@ -453,7 +471,7 @@ class _Drawn:
                 self._own = random_state()
 
     def _resume(self, state: dict[str, Any], started: Iterator[Any] | None) -> None:
-        self._asked = True
+        self.taken = state["taken"]
         apart = ("kind", "batches", "taken", "check")
         self._told = {name: state[name] for name in state if name not in apart}
         if self._stateful is not None and "sampler" in state:
@@ -464,24 +482,22 @@ class _Drawn:
                 _set_random_state(_untold(state.get("iterator", {})))
                 started = iter(self._sampler)
         self._iterator = started
-        if self._generator is not None and "generator" in state:
-            _restore(self._generator, state["generator"])
-        if "random" in state:
-            self._own = random_state() | _untold(state["random"])
-        self._asked = "random" in state or "generator" in state or state["taken"] > 0
-        self._go_to(state)
 
     def _go_to(self, state: dict[str, Any]) -> None:
+        """Draw what has been taken already, from the random state of then."""
+        if self._generator is not None and "generator" in state:
+            _restore(self._generator, state["generator"])
+        self._asked = "random" in state or "generator" in state or state["taken"] > 0
+        self.taken = 0
         with own_randomness():
-            if self._own is not None:
-                _set_random_state(self._own)
-            resumed, self._own = self._own is not None, None
+            _set_random_state(_untold(state.get("random", {})))
             try:
                 while self.taken < state["taken"]:
-                    next(self)
+                    self._give()
             except StopIteration:
                 self._sum = -1
-            self._own = random_state() if resumed else None
+            if "random" in state:
+                self._own = random_state()
         if self._sum is not None and state.get("check", self._sum) != self._sum:
             warnings.warn(
                 f"{type(self._sampler).__name__} did not give the same {state['taken']} samples "

@@ -50,7 +50,10 @@ class Stacking:
             # Given as well where it does not fit: with an output, torch.stack keeps the dtype of
             # the first tensor and refuses gradients, as in torch's own workers.
             out = torch.empty(shape, dtype=first.dtype, device="cpu")
-        return torch.stack(batch, 0, out=out)  # type: ignore[arg-type]
+        try:
+            return torch.stack(batch, 0, out=out)  # type: ignore[arg-type]
+        except TypeError:  # not all are tensors: torch's function has its own words for that
+            return self._torchs(batch, collate_fn_map=collate_fn_map)  # type: ignore[arg-type]
 
 
 def _plain(tensor: Tensor) -> bool:

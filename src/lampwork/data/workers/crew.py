@@ -105,13 +105,14 @@ class Crew:
         return sum(leases.held for leases in self._leases)
 
     def begin(self, epoch: Epoch) -> int:
-        """Tell all workers of a new epoch; what is under way from the last one is void.
+        """Tell all workers of a new epoch; nobody waits for what is under way from the last one.
 
         Returns the number of its first task.
         """
         body = pickle.dumps(epoch, pickle.HIGHEST_PROTOCOL)
         for board, sender in zip(self._boards, self._senders, strict=True):
-            board.void(before=self._next)
+            if epoch.fresh:  # else it is finished, as by torch: copies and generators go on from it
+                board.void(before=self._next)
             sender.send(Kind.BEGIN, body)
         return self._next
 

@@ -7,10 +7,15 @@ cannot be pickled, or is larger, has no fingerprint, and its workers are not kep
 
 from __future__ import annotations
 
+import dataclasses
+import enum
+import functools
 import io
 import pickle
+import sys
 import sysconfig
 import types
+from collections.abc import Iterator
 from hashlib import blake2b
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
@@ -61,35 +66,74 @@ def fingerprint(dataset: Any, functions: tuple[Any, ...]) -> tuple[bytes, bytes]
 def _told(part: Any, code: list[Any]) -> bytes:
     """A function or class as bytes; what it refers to in turn goes onto `code`."""
     name = f"{getattr(part, '__module__', '')}.{getattr(part, '__qualname__', part)}".encode()
+    if _installed(getattr(part, "__module__", None)):
+        return name
     if isinstance(part, type):
-        if not _installed(part.__module__):
-            members = [getattr(value, "__func__", value) for value in vars(part).values()]
-            functions = [value for value in members if isinstance(value, types.FunctionType)]
-            properties = [value.fget for value in members if isinstance(value, property)]
-            code += [*functions, *filter(None, properties), *part.__bases__]
-            plain = [
-                (key, value)
-                for key, value in vars(part).items()
-                if not key.startswith("__") and isinstance(value, _PLAIN)
-            ]
-            return name + repr(plain).encode()
-        return name
-    if not isinstance(part, types.FunctionType) or _installed(part.__module__):
-        return name
-    held = [part.__defaults__, part.__kwdefaults__]
-    held += [cell.cell_contents for cell in part.__closure__ or ()]
-    for word in _words(part.__code__):
-        if word in part.__globals__:
-            held.append(part.__globals__[word])
-    told = [name, part.__code__.co_code, repr(part.__code__.co_consts).encode()]
-    for value in held:
-        if isinstance(value, types.ModuleType):
-            continue
-        told.append(_pickled(value, code))
-    return b"\0".join(told)
+        return name + _members(part, code)
+    if isinstance(part, types.FunctionType):
+        held = [part.__defaults__, part.__kwdefaults__]
+        held += [cell.cell_contents for cell in part.__closure__ or ()]
+        told = [_pickled(value, code) for value in (*held, *_read(part))]
+        return b"\0".join([name, *_compiled(part.__code__), *told])
+    return name
 
 
-_PLAIN = (int, float, str, bytes, bool, tuple, list, dict, set, frozenset, type(None))
+_WRAPPERS = {
+    staticmethod: "__func__",
+    classmethod: "__func__",
+    property: "fget",
+    functools.cached_property: "func",
+    functools._lru_cache_wrapper: "__wrapped__",
+}
+_MACHINERY = types.MemberDescriptorType | types.GetSetDescriptorType
+
+
+def _members(part: type, code: list[Any]) -> bytes:
+    """What a class holds, by value; its functions and bases go onto `code`."""
+    code += part.__bases__
+    held = []
+    for name, member in vars(part).items():
+        value = getattr(member, _WRAPPERS.get(type(member), ""), member)
+        if isinstance(value, types.FunctionType):
+            if not _generated(part, value):
+                code.append(value)
+        elif not (name.startswith("__") or name == "_abc_impl" or isinstance(value, _MACHINERY)):
+            held.append((name, value))
+    # The members of an Enum are constants, which pickle by their names.
+    return b"" if issubclass(part, enum.Enum) else _pickled(held, code)
+
+
+def _generated(part: type, method: types.FunctionType) -> bool:
+    """Whether dataclasses made the method: it follows from the fields, and no name leads to it."""
+    made_in = ("<string>", dataclasses.__file__)
+    return dataclasses.is_dataclass(part) and method.__code__.co_filename in made_in
+
+
+def _read(function: types.FunctionType) -> Iterator[Any]:
+    """What a function finds under the names it looks up: in its module, and in others by theirs."""
+    words = sorted(_words(function.__code__))
+    imported = {word: sys.modules[word] for word in words if word in sys.modules}
+    spaces = [function.__globals__, imported]
+    seen = {id(space) for space in spaces}
+    for space in spaces:  # which grows
+        for word in words:
+            value = space.get(word)
+            if not isinstance(value, types.ModuleType):
+                yield value
+            elif not _installed(value.__name__) and id(vars(value)) not in seen:
+                seen.add(id(vars(value)))
+                spaces.append(vars(value))
+
+
+def _compiled(code: types.CodeType) -> Iterator[bytes]:
+    """What a function does, without where it stands."""
+    yield code.co_code
+    yield repr((code.co_names, code.co_varnames, code.co_freevars)).encode()
+    for const in code.co_consts:
+        if isinstance(const, types.CodeType):
+            yield from _compiled(const)
+        else:
+            yield repr(const).encode()
 
 
 def _words(code: types.CodeType) -> set[str]:
@@ -100,8 +144,6 @@ def _words(code: types.CodeType) -> set[str]:
 
 def _installed(module: str | None) -> bool:
     """Whether a module belongs to Python or an installed package, whose globals are left alone."""
-    import sys
-
     file = getattr(sys.modules.get(module or ""), "__file__", None)
     return module == "builtins" or bool(file and file.startswith(_INSTALLED))
 
@@ -126,14 +168,21 @@ class _ByValue(ForkingPickler):
         super().__init__(file, pickle.HIGHEST_PROTOCOL)
         self._code = code
         self._storages: set[int] = set()
+        self._whole: set[type] = set()
 
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, types.FunctionType | type):
             self._code.append(value)
+        elif isinstance(value, functools._lru_cache_wrapper):
+            self._code.append(value.__wrapped__)
         elif isinstance(value, Tensor):
             return self._tensor(value)
         elif type(value).__module__.partition(".")[0] in ("multiprocessing", "_multiprocessing"):
             raise Unclear  # it is there to be changed by others
+        elif type(value) not in self._whole:
+            if _has_own_pickle(type(value)):
+                raise Unclear  # what is left out of the pickle a forked worker has all the same
+            self._whole.add(type(value))
         return NotImplemented
 
     def _tensor(self, tensor: Tensor) -> Any:
@@ -149,6 +198,15 @@ class _ByValue(ForkingPickler):
             else tensor.reshape(1).view(torch.uint8)
         )
         return _tensor, (values.numpy(), tensor.dtype, tuple(tensor.shape))
+
+
+_OWN_PICKLE = ("__reduce__", "__reduce_ex__", "__getstate__", "__setstate__")
+
+
+def _has_own_pickle(kind: type) -> bool:
+    """Whether the user's code says how objects of this class are pickled."""
+    own = [vars(part).get(name) for part in kind.__mro__ for name in _OWN_PICKLE]
+    return any(isinstance(it, types.FunctionType) and not _installed(it.__module__) for it in own)
 
 
 def _tensor(values: np.ndarray[Any, Any], dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:

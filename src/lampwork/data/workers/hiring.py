@@ -76,6 +76,13 @@ def release(loader: DataLoader | None, crew: Crew) -> None:
         crew.close()
 
 
+def dismiss(loader: DataLoader | None, crew: Crew) -> None:
+    """An epoch was broken off: its workers go, and the loader no longer holds their memory."""
+    if loader is not None and loader._hired is not None and loader._hired.crew is crew:
+        loader._hired = None
+    crew.close()
+
+
 def _fingerprint(loader: DataLoader, dataset: Any) -> tuple[bytes, bytes] | None:
     """Only where workers might be kept; of a stream they end with it, as torch's do."""
     if loader.persistent_workers or loader._dataset_kind == torchs._DatasetKind.Iterable:
@@ -85,7 +92,10 @@ def _fingerprint(loader: DataLoader, dataset: Any) -> tuple[bytes, bytes] | None
 
 def _terms(loader: DataLoader) -> tuple[Any, ...]:
     # The functions themselves: a new one may be meant to do something else.
-    return (job_of(loader), loader.multiprocessing_context, os.getpid(), loader._budget())
+    settings = (job_of(loader), loader.multiprocessing_context, loader._budget())
+    here = os.stat(".")  # the working directory, even one that was removed
+    surroundings = (os.getpid(), dict(os.environ), here.st_dev, here.st_ino)
+    return (*settings, *surroundings, torch.get_default_dtype())
 
 
 def _unchanged(kept: Kept, loader: DataLoader, digest: bytes) -> bool:

@@ -120,10 +120,13 @@ class _MultiProcessingDataLoaderIter(Iteration, torchs._MultiProcessingDataLoade
             self._batches[number] = _Batch(task, worker)
             self._submit(worker, number, 0, task)
             return
-        parts = cut(task, PARTS * self._num_workers)
+        parts = self._parts_of(task)
         self._batches[number] = _Batch(task, None, missing=len(parts))
         self._waiting += [(number, place, part) for place, part in enumerate(parts)]
         self._spread()
+
+    def _parts_of(self, task: Task) -> list[Task]:
+        return cut(task, PARTS * self._num_workers)
 
     def _next_worker(self) -> int:
         """Whose turn it is; out of order, the next who has not its fair share already."""
@@ -261,7 +264,7 @@ class _MultiProcessingDataLoaderIter(Iteration, torchs._MultiProcessingDataLoade
         if found is None or found[0] not in self._batches:
             return None
         task = self._batches[found[0]].task
-        return task if self._collating else cut(task, PARTS * self._num_workers)[found[1]]
+        return task if self._collating else self._parts_of(task)[found[1]]
 
     # Making a batch of it
 
@@ -269,12 +272,13 @@ class _MultiProcessingDataLoaderIter(Iteration, torchs._MultiProcessingDataLoade
         """The batch, and whether it is none since all its samples were skipped."""
         parts, empty = [], True
         error: ExceptionWrapper | None = None
+        tasks = [batch.task] if self._collating else self._parts_of(batch.task)
         for place in sorted(batch.answers):
             answer = batch.answers[place]
             self._pass.loaded(
                 answer.busy_ns / 1e9,
                 answer.slowest_ns / 1e9,
-                sample_at(batch.task, answer.slowest),
+                sample_at(tasks[place], answer.slowest),
                 ready=ready and not place,
             )
             made = self._crew.open(answer)
@@ -306,7 +310,7 @@ class _MultiProcessingDataLoaderIter(Iteration, torchs._MultiProcessingDataLoade
         """End the workers; torch's name for it, which trainers call."""
         if not self._shutdown and python_is_up():
             self._shutdown = True
-            self._crew.close()
+            hiring.dismiss(self._loader(), self._crew)
 
     def __del__(self) -> None:
         self._shutdown_workers()

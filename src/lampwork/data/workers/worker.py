@@ -226,15 +226,13 @@ class _Worker:
         try:
             return content, pack(value, slot, self._slots)
         except Exception:
-            # A batch that cannot be sent, or an exception that cannot: tell that instead.
-            where = f"in DataLoader worker process {self._desk.number}, sending a batch"
             slot.used = 0
-            error = ExceptionWrapper(where=where)
-            try:
-                return Content.ERROR, pack(error, slot, self._slots)
-            except Exception:
-                error.exc_type = RuntimeError
-                return Content.ERROR, pack(error, slot, self._slots)
+            if content != Content.ERROR:  # a batch that cannot be sent: tell that instead
+                where = f"in DataLoader worker process {self._desk.number}, sending a batch"
+                return self._packed(Content.ERROR, ExceptionWrapper(where=where))
+            # An exception that cannot be sent. What it said can.
+            value.exc_type = RuntimeError
+            return content, pack(value, slot, self._slots)
 
     def _tell(
         self, number: int, content: Content, packed: Packed | None, fetched: Fetched, busy_ns: int
