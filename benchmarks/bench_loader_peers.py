@@ -27,25 +27,27 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from contenders import Contender, GaveUp
 from ratios import Ratio, write
 from torch import Tensor
-from torch.utils.data import BatchSampler, Dataset, SequentialSampler, default_collate
-from turns import ROUNDS, Seconds, digest, in_order, options, ratio
+from torch.utils._pytree import tree_map_only
+from torch.utils.data import BatchSampler, SequentialSampler, default_collate
+from turns import Seconds, digest, in_order, options, ratio
 from workloads import Arrays, Dicts, Scenes, scene_batch
 
 WORKERS = 2
 STARTED = 8
+ROUNDS = 7
 
 
 @dataclass
 class Workload:
     """What all are asked to load."""
 
-    dataset: Dataset
+    dataset: Any
     batch_size: int
     collate: Callable[[list[Any]], Any] = default_collate
 
@@ -72,7 +74,7 @@ def workload(name: str, batches: int) -> Workload:
 
 SMALL_IMAGES, LARGE_IMAGES = "3×32×32, batch 128", "3×224×224, batch 64"
 DICTS, SCENES = "dict of 3 scalars, batch 4", "114 tensors a batch"
-BATCHES = {SMALL_IMAGES: 400, LARGE_IMAGES: 100, DICTS: 2_000, SCENES: 200}
+BATCHES = {SMALL_IMAGES: 200, LARGE_IMAGES: 60, DICTS: 1_000, SCENES: 100}
 
 
 def torchs(work: Workload, workers: int = WORKERS) -> Iterable[Any]:
@@ -93,7 +95,7 @@ def stateful(work: Workload) -> Iterable[Any]:
     return StatefulDataLoader(**work.arguments(), persistent_workers=True)
 
 
-def nodes(work: Workload, method: str) -> Iterable[Any]:
+def nodes(work: Workload, method: Literal["thread", "process"]) -> Iterable[Any]:
     from torchdata.nodes import Loader, ParallelMapper, SamplerWrapper
 
     source = SamplerWrapper(work.indices())
@@ -106,7 +108,7 @@ def spdl_processes(work: Workload) -> Iterable[Any]:
     return get_pytorch_dataloader(**work.arguments(), in_order=True)
 
 
-def spdl_threads(work: Workload) -> Iterable[Any]:
+def spdl_threads(work: Workload) -> Any:
     from spdl.dataloader import DataLoader
 
     return DataLoader(
@@ -122,13 +124,13 @@ def spdl_threads(work: Workload) -> Iterable[Any]:
 class Arrayed:
     """Samples with numpy arrays over the memory of their tensors: grain hands over arrays only."""
 
-    dataset: Dataset
+    dataset: Any
 
     def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]
+        return len(self.dataset)
 
     def __getitem__(self, index: int) -> Any:
-        return torch.utils._pytree.tree_map_only(Tensor, Tensor.numpy, self.dataset[index])
+        return tree_map_only(Tensor, Tensor.numpy, self.dataset[index])
 
 
 @dataclass
@@ -141,7 +143,7 @@ class Tensored:
         import numpy as np
 
         for batch in self.batches:
-            tensors = torch.utils._pytree.tree_map_only(np.ndarray, torch.from_numpy, batch)
+            tensors = tree_map_only(np.ndarray, torch.from_numpy, batch)
             yield list(tensors) if self.listed(tensors) else tensors
 
     @staticmethod

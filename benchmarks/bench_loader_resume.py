@@ -6,9 +6,9 @@ drawn again) and with an order of which any place can be worked out at once (`Di
 torchdata's `StatefulDataLoader` with its own `shuffle=True`. Each first batch is compared with the
 one that the interrupted loader went on with.
 
-torchdata's time is measured at 1 and at 10 million samples and **extrapolated** to 100 million along
-the straight line through both, round by round; `--full` measures it there, which takes minutes a
-round and 10 GB of memory.
+torchdata's time is measured at 1 and at 10 million samples and **extrapolated** to 100 million
+along the straight line through both, round by round; `--full` measures it there, which takes
+minutes a round and 10 GB of memory.
 
 Goal: 1000 times sooner than torchdata's, with a state of at most 1 KB. It walks through all samples
 that were taken; ours goes to the place where they end.
@@ -24,7 +24,7 @@ import warnings
 from typing import Any
 
 import torch
-from contenders import Contender
+from contenders import Contender, GaveUp
 from ratios import Ratio, write
 from turns import ROUNDS, Seconds, in_order, options, ratio
 from workloads import Indices
@@ -36,7 +36,7 @@ def make_loader(kind: str, samples: int) -> Any:
     dataset = Indices(samples)
     common = {"batch_size": BATCH, "collate_fn": torch.as_tensor}
     if kind == "torchdata":
-        from torchdata.stateful_dataloader import StatefulDataLoader
+        from torchdata.stateful_dataloader import StatefulDataLoader  # of the extra [bench]
 
         warnings.filterwarnings("ignore", "'set_vital' is deprecated")  # torchdata's own call
         return StatefulDataLoader(dataset, shuffle=True, **common)
@@ -89,7 +89,10 @@ def main() -> None:
     if asked.full:
         entries = {"torchdata 100": ("torchdata", 100 * million)}
     entries |= {kind: (kind, 100 * million) for kind in ("torch's order", "DistributedOrder")}
-    contenders = {name: Contender(Interrupted, *entry) for name, entry in entries.items()}
+    try:
+        contenders = {name: Contender(Interrupted, *entry) for name, entry in entries.items()}
+    except GaveUp as reason:
+        raise SystemExit(f"{reason}: python -m pip install -e '.[bench]'") from None
     sizes = {name: contender.ask("state_bytes") for name, contender in contenders.items()}
     seconds: Seconds = {name: [] for name in contenders}
     for turn in range(2 if asked.quick else ROUNDS):

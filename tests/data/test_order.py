@@ -341,6 +341,23 @@ def test_other_ranks_go_on(kind, size, worlds, batch_sizes, steps, teller):
         assert len({repr(state) for state in states}) == 1
 
 
+@pytest.mark.parametrize("kind", ["ours", "distributed"])
+def test_other_ranks_go_on_from_other_ranks(kind):
+    """An order that was resumed in the middle of a former batch is told, and goes on, as well."""
+    whole = samples(ranks_of(kind, 20, 1, 1)[0])
+    state = ranks_of(kind, 20, 3, 2)[0]
+    ask(state)
+    state = state.state(batches=1, taken=6)
+    for order in (orders := ranks_of(kind, 20, 2, 4, state=state)):
+        ask(order)
+        assert order.taken == 14
+    states = [order.state(batches=2, taken=14) for order in orders]
+    assert states[0] == states[1]
+    assert (
+        in_turn([samples(one) for one in ranks_of(kind, 20, 2, 3, state=states[0])]) == whole[14:]
+    )
+
+
 def test_positions_name_the_samples_of_all_ranks():
     """Sample j of a batch stands at taken + offset + j * stride of the order of all ranks."""
     whole = samples(ranks_of("ours", 31, 1, 1)[0])
@@ -449,6 +466,7 @@ def test_a_sampler_of_the_users_own_goes_on(make, own_batches, eager):
     outside = random_state()
     order = order_of(*given, state=state)
     assert order.taken == state["taken"]
+    assert order.state(batches=1, taken=state["taken"]) == state
     assert rest_of(order) == expected[1:]
     assert random_state() == outside
 
@@ -559,6 +577,15 @@ def test_a_subclass_is_not_what_it_is_derived_from():
 # Generators
 
 
+@pytest.mark.parametrize(("generator", "permutations"), [(None, 1), (torch.Generator(), 2)])
+def test_a_last_permutation_is_drawn_only_for_others(generator, permutations, monkeypatch):
+    """One more than is used, as torch does it; where nobody has the generator, it is left out."""
+    drawn, randperm = [], torch.randperm
+    monkeypatch.setattr(torch, "randperm", lambda *a, **k: drawn.append(a) or randperm(*a, **k))
+    assert len(rest_of(order_of(sampler_of("random, generator", 9, generator), None))) == 9
+    assert drawn == [(9,)] * permutations
+
+
 @pytest.mark.parametrize("other", ["an order", "somebody"])
 def test_a_generator_is_shared_in_mid_epoch(other):
     """What is drawn between two permutations of an epoch is heeded by the next epoch's state."""
@@ -614,7 +641,7 @@ def state_of(kind):
 @pytest.mark.parametrize(
     ("told", "loaded", "message"),
     [
-        ("sequential", "random", "a ascending order, which RandomSampler does not make"),
+        ("sequential", "random", "a sequential order, which RandomSampler does not make"),
         ("random", "ours", "a shuffled order, which DistributedOrder does not make"),
         ("ours", "distributed", "a keyed distributed order, which DistributedSampler does not"),
         ("weighted", "random", "a drawn order, which RandomSampler does not make"),

@@ -95,7 +95,6 @@ def test_is_stateful():
     assert not isinstance(reference.DataLoader(NUMBERS), Stateful)
 
 
-@pytest.mark.xfail(reason="the state of a fresh loader has no place for what a used one tells")
 @pytest.mark.parametrize("workers", [0, 1])
 def test_resumes_from_a_distributed_checkpoint(tmp_path, workers):
     """`torch.distributed.checkpoint` saves and loads a loader beside model and optimizer.

@@ -150,7 +150,6 @@ def test_keeps_what_is_ours_when_made_in_a_hook(trainer, options):
     assert module.trained == [(e, rows) for e in (0, 1) for rows in ([0, 1, 2], [3, 4, 5])]
 
 
-@pytest.mark.xfail(reason="_kept, _hired and _progress are recorded and set on the new loader")
 def test_shares_no_workers_with_its_original():
     """A loader that was used in the hook and is then made anew shows its own batches.
 
@@ -228,7 +227,6 @@ def test_the_epoch_may_be_told_after_iter(sampler):
     assert seen[0] == seen[1]
 
 
-@pytest.mark.xfail(reason="Lightning leaves only torch's DistributedSampler alone")
 def test_our_order_over_ranks_is_dealt_once():
     """Lightning sees that a `DistributedOrder` is sharded already, and leaves it alone."""
     order = DistributedOrder(Noisy(), num_replicas=2, rank=0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import torch.utils.data
@@ -38,6 +39,25 @@ SMALL_BATCH = 1 << 20
 """Bytes up to which copying a batch in the training process takes less than handing it over."""
 SHARE_OF_MEMORY = 4
 """Held batches stay where the workers put them up to one part in so many of the memory."""
+
+
+@dataclass
+class Own:
+    """What belongs to one loader and is no argument.
+
+    Attributes:
+        saved: what the next epoch goes on from.
+        progress: the epoch it is on, or made last.
+        hired: the workers of this epoch that may be kept, and
+        kept: those that wait for the next.
+        unsettled: whether the number of workers is still to be found out.
+    """
+
+    saved: Position | None = None
+    progress: Progress | None = None
+    hired: Kept | None = None
+    kept: Kept | None = None
+    unsettled: bool = False
 
 
 class DataLoader(torch.utils.data.DataLoader[T_co]):
@@ -102,7 +122,7 @@ class DataLoader(torch.utils.data.DataLoader[T_co]):
             raise InputError(f"arena_bytes is {arena_bytes}: pass a number of bytes, 0 or more")
         if isinstance(num_workers, str) and num_workers != "auto":
             raise InputError(f"num_workers is {num_workers!r}: pass a number or 'auto'")
-        self._unsettled = num_workers == "auto"
+        self._own.unsettled = num_workers == "auto"
         if num_workers == "auto":
             num_workers = usable_cores()  # until the first batches have told how many it takes
         self.parallel = parallel
@@ -149,9 +169,9 @@ class DataLoader(torch.utils.data.DataLoader[T_co]):
         an `IterableDataset` that has `state_dict`, and the random state for samplers that are not
         torch's own or `DistributedOrder`, come on top.
         """
-        if self._saved is not None:
-            return self._saved.to_dict()
-        return (self._progress or Position()).to_dict()
+        if self._own.saved is not None:
+            return self._own.saved.to_dict()
+        return (self._own.progress or Position()).to_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Let the next epoch be the rest of the one that `state_dict` was called in.
@@ -165,8 +185,8 @@ class DataLoader(torch.utils.data.DataLoader[T_co]):
         saved = Position.from_dict(state)
         if saved is not None:
             self._check_fits(saved)
-        self._saved = saved
-        self._progress = None
+        self._own.saved = saved
+        self._own.progress = None
 
     def _check_fits(self, saved: Position) -> None:
         if saved.length != self._length():
@@ -174,7 +194,7 @@ class DataLoader(torch.utils.data.DataLoader[T_co]):
                 f"the state is of a dataset of {saved.length} samples, this one has "
                 f"{self._length()}: load it with the dataset it was saved with"
             )
-        workers = 0 if self._unsettled else self.num_workers
+        workers = 0 if self._own.unsettled else self.num_workers
         if saved.workers is not None and max(1, saved.workers) != max(1, workers):
             raise InputError(
                 f"the state holds the streams of {saved.workers} workers, this loader has "
@@ -191,11 +211,11 @@ class DataLoader(torch.utils.data.DataLoader[T_co]):
         except TypeError:
             return None
 
-    # Set by the iterators; absent in a copy and until needed.
-    _saved: Position | None = None
-    _progress: Progress | None = None
-    _hired: Kept | None = None
-    _kept: Kept | None = None
+    # Its own alone: a copy gets none of it. A cached property because Lightning records attributes
+    # that are set while it has a loader made, and sets them on another loader.
+    @functools.cached_property
+    def _own(self) -> Own:
+        return Own()
 
     @functools.cached_property
     def _meter(self) -> Meter:
@@ -203,7 +223,7 @@ class DataLoader(torch.utils.data.DataLoader[T_co]):
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy measures its own epochs and has workers of its own.
-        own = ("_meter", "_progress", "_hired", "_kept", "_iterator")
+        own = ("_meter", "_own", "_iterator")
         return {name: value for name, value in vars(self).items() if name not in own} | {
             "_iterator": None
         }
@@ -215,7 +235,7 @@ class DataLoader(torch.utils.data.DataLoader[T_co]):
 
     def _get_iterator(self) -> torchs._BaseDataLoaderIter:
         piped = isinstance(self.dataset, IterDataPipe | MapDataPipe)
-        if self._unsettled and not piped:
+        if self._own.unsettled and not piped:
             return SettlingIter(self)
         if self.num_workers == 0:
             engine = torchs_engine if piped else inline

@@ -195,7 +195,7 @@ class _Known:
 
 
 class _Ascending:
-    kind, offset, stride = "ascending", 0, 1
+    kind, offset, stride = "sequential", 0, 1
 
     def __init__(self, size: int) -> None:
         self._left = range(size)

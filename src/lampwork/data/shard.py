@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch.distributed
-from torch.utils.data import DistributedSampler, Sampler
+from torch.utils.data import DistributedSampler
 
 from lampwork._core import ranks
 from lampwork._core.errors import InputError
@@ -21,7 +21,7 @@ CHUNK = 1 << 14
 """Indices that are worked out at a time: enough to make numpy's overhead small."""
 
 
-class DistributedOrder(Sampler[int]):
+class DistributedOrder(DistributedSampler[int]):
     """The samples of one rank: positions rank, rank + num_replicas, … of one order for all ranks.
 
         sampler = DistributedOrder(dataset)

@@ -7,6 +7,7 @@ or on the number of ranks.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -43,22 +44,18 @@ class Position:
     length: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values only: fit for `torch.save`, pickle, and JSON unless there are streams."""
+        """For `torch.save`, pickle, JSON (unless there are streams) and distributed checkpoints.
+
+        The last load only what a fresh loader has a key for, and take dicts apart: so the keys are
+        always the same, and what they stand for is one text.
+        """
+        told: dict[str, Any] = {"lampwork": FORMAT, "position": "", "streams": None}
         if self.order is None or self.finished:
-            return {"lampwork": FORMAT, "finished": self.finished}
-        told: dict[str, Any] = {
-            "lampwork": FORMAT,
-            "finished": False,
-            "seed": self.seed,
-            "batches": self.batches,
-            "taken": self.taken,
-            "order": dict(self.order),
-            "length": self.length,
-        }
-        if self.workers is not None:
-            told["workers"] = self.workers
+            return told
+        plain = {name: getattr(self, name) for name in _PLAIN}
+        told["position"] = json.dumps(plain | {"order": dict(self.order)}, separators=(",", ":"))
         if self.streams:
-            told |= {"streams": dict(self.streams), "turn": self.turn}
+            told["streams"] = dict(self.streams)
         return told
 
     @classmethod
@@ -78,11 +75,12 @@ class Position:
                 f"the state has format {state['lampwork']}, this version reads {FORMAT}: load it "
                 "with the version of lampwork that saved it"
             )
-        if state["finished"] or "order" not in state:
+        if not state.get("position"):
             return None
-        known = {name: state[name] for name in ("seed", "batches", "taken", "order", "length")}
-        optional = {name: state[name] for name in ("streams", "workers", "turn") if name in state}
-        return cls(**known, **optional)
+        return cls(**json.loads(state["position"]), streams=dict(state.get("streams") or {}))
+
+
+_PLAIN = ("seed", "batches", "taken", "workers", "turn", "length")
 
 
 class _Order(Protocol):

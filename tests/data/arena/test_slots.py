@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lampwork.data.arena import memory as memories
 from lampwork.data.arena import slots as slots_module
 from lampwork.data.arena.notices import MOST_SLOTS, SIZE
-from lampwork.data.arena.slots import ALIGNMENT, aligned
+from lampwork.data.arena.slots import aligned
 from tests.data.arena.sides import Arena, needs_memfd
 
 pytestmark = needs_memfd
@@ -36,8 +36,8 @@ def taken(arena):
 @given(st.integers(0, 1 << 40))
 def test_aligned(offset):
     """The next multiple of 64 bytes is the smallest one that is not below the offset."""
-    assert aligned(offset) % ALIGNMENT == 0
-    assert 0 <= aligned(offset) - offset < ALIGNMENT
+    assert aligned(offset) % 64 == 0
+    assert 0 <= aligned(offset) - offset < 64
 
 
 def test_lowest_free_slot_is_taken(arena):
@@ -80,7 +80,7 @@ def test_room_is_aligned_and_disjoint(sizes):
                 assert aligned(used) + size > slot.size
                 assert slot.used == used
                 continue
-            assert offset % ALIGNMENT == 0
+            assert offset % 64 == 0
             assert end <= offset <= offset + size <= slot.size
             end = offset + size
 
@@ -106,7 +106,7 @@ def test_empty_tensors(arena):
         assert tensor is not None
         assert (tensor.shape, tensor.dtype) == (shape, dtype)
         assert tensor.is_contiguous()
-        assert tensor.data_ptr() % ALIGNMENT == 0
+        assert tensor.data_ptr() % 64 == 0
         assert slot.holds(tensor.data_ptr())
     used = slot.used
     assert slot.empty((2, 0), torch.float32) is None

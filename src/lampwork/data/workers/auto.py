@@ -71,7 +71,7 @@ class SettlingIter(InProcess):
     def _decide(self) -> int:
         """How many workers the loader has from now on."""
         loader = self._loader
-        loader._unsettled = False
+        loader._own.unsettled = False
         workers = needed(self._load_s[1:], self._loop_s[1:], usable_cores())
         if self._dataset_kind == torchs._DatasetKind.Iterable:
             workers = 0  # more than one would repeat a stream that does not share itself out
@@ -87,7 +87,7 @@ class SettlingIter(InProcess):
             return super()._next_batch()
         # The rest of this epoch is what a loader would give that resumed here.
         loader = self._loader
-        loader._saved = Position.from_dict(loader.state_dict())
+        loader._own.saved = Position.from_dict(loader.state_dict())
         self._rest = _MultiProcessingDataLoaderIter(loader)
         if loader.persistent_workers:
             loader._iterator = self._rest

@@ -47,20 +47,20 @@ def hire(loader: DataLoader, dataset: Any) -> tuple[Crew, bool]:
     Raises:
         Exception: whatever starting a process raises, and pickling for those that are not forked.
     """
-    kept, loader._kept = loader._kept, None
+    kept, loader._own.kept = loader._own.kept, None
     looks = _fingerprint(loader, dataset)
     if kept is not None:
         if looks is not None and _unchanged(kept, loader, looks[0]):
             if not kept.shipped:  # forked workers have used the copy that they inherited
                 kept.crew.shipment.put(looks[1])
                 kept.shipped = True
-            loader._hired = kept
+            loader._own.hired = kept
             return kept.crew, True
         kept.crew.close()
     crew, shipped = _new(loader, dataset)
-    loader._hired = None
+    loader._own.hired = None
     if looks is not None:
-        loader._hired = Kept(crew, _terms(loader), looks[0], shipped=shipped)
+        loader._own.hired = Kept(crew, _terms(loader), looks[0], shipped=shipped)
     return crew, shipped
 
 
@@ -69,17 +69,17 @@ def release(loader: DataLoader | None, crew: Crew) -> None:
     if loader is None:
         crew.close()
         return
-    hired, loader._hired = loader._hired, None
-    if hired is not None and hired.crew is crew and loader._kept is None:
-        loader._kept = hired
+    hired, loader._own.hired = loader._own.hired, None
+    if hired is not None and hired.crew is crew and loader._own.kept is None:
+        loader._own.kept = hired
     else:
         crew.close()
 
 
 def dismiss(loader: DataLoader | None, crew: Crew) -> None:
     """An epoch was broken off: its workers go, and the loader no longer holds their memory."""
-    if loader is not None and loader._hired is not None and loader._hired.crew is crew:
-        loader._hired = None
+    if loader is not None and loader._own.hired is not None and loader._own.hired.crew is crew:
+        loader._own.hired = None
     crew.close()
 
 

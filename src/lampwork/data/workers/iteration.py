@@ -38,7 +38,7 @@ class Iteration(torchs._BaseDataLoaderIter):
 
     def _begin(self, loader: DataLoader, engine: str, *, starting: bool) -> Position | None:
         """Begin a pass once torch's part of it has begun; the state that it goes on from."""
-        saved, loader._saved = loader._saved, None
+        saved, loader._own.saved = loader._own.saved, None
         self._pass = loader._meter.start(
             self._num_workers,
             starting=starting,
@@ -62,7 +62,7 @@ class Iteration(torchs._BaseDataLoaderIter):
             self._position.workers = self._num_workers if engine != "inline" else 0
         self._position.length = loader._length()
         # The loader must not hold the iterator: its workers end when the loop lets go of it.
-        loader._progress = Progress(self._position, self._order)
+        loader._own.progress = Progress(self._position, self._order)
         return saved
 
     def _next_task(self) -> Task:

@@ -86,6 +86,7 @@ class _MultiProcessingDataLoaderIter(Iteration, torchs._MultiProcessingDataLoade
     def _start(self, epoch: Epoch) -> None:
         """Give the workers their first tasks of an epoch."""
         self._send_idx = self._rcvd_idx = 0
+        self._exhausted = False
         self._batches: dict[int, _Batch] = {}
         self._by_number: dict[int, tuple[int, int]] = {}
         self._complete: deque[int] = deque()
@@ -112,6 +113,7 @@ class _MultiProcessingDataLoaderIter(Iteration, torchs._MultiProcessingDataLoade
         try:
             task = self._next_task()
         except StopIteration:
+            self._exhausted = True
             return
         worker = self._next_worker() if self._collating else None
         number = self._send_idx
@@ -162,6 +164,8 @@ class _MultiProcessingDataLoaderIter(Iteration, torchs._MultiProcessingDataLoade
 
     def _next_result(self, wait: bool) -> tuple[Any, Task, int] | None:
         """The next batch; None if it would have to be waited for and shall not be."""
+        if self._shutdown:  # the workers may be loading for another iterator by now
+            raise StopIteration
         self._receive(0)
         ready = True
         while True:
@@ -176,6 +180,9 @@ class _MultiProcessingDataLoaderIter(Iteration, torchs._MultiProcessingDataLoade
             self._try_put_index()
             samples = sum(answer.samples for answer in batch.answers.values())
             data, empty = self._made(batch, ready)
+            if self._exhausted and not self._batches:
+                # Not when the next batch is asked for: whoever counts batches never asks.
+                self._end_of_epoch()
             if not empty:
                 self._streams_after.append(self._streams_now)
                 self._streams_now = []

@@ -34,7 +34,7 @@ class _Measured(torchs._BaseDataLoaderIter):
             persistent=loader.persistent_workers,
             engine="torch" if loader.num_workers else "inline",
         )
-        loader._progress = None
+        loader._own.progress = None
         stream = loader._dataset_kind == torchs._DatasetKind.Iterable
         self._may_be_fewer = stream and loader._auto_collation
         """Whether a batch may hold fewer than asked for: a stream may end in the middle of one."""
