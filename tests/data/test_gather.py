@@ -235,6 +235,23 @@ def test_subsets_of_ranges(indices):
     assert_gathers(Subset(subset, range(1, 4)), range(2))
 
 
+def test_subsets_of_arrays():
+    """Arrays that are read-only or run backwards choose samples as any other."""
+    fixed = np.arange(5)
+    fixed.flags.writeable = False
+    for indices in (fixed, np.arange(5)[::-1], np.arange(10)[::2]):
+        subset = Subset(TensorDataset(torch.arange(10)), indices)  # pyright: ignore[reportArgumentType]
+        assert_gathers(subset, [2, 0, -1, 2])
+
+
+def test_large_batches():
+    """The order holds in batches of hundreds, of one part or of all."""
+    whole = ConcatDataset([TensorDataset(torch.arange(400) + 1000 * part) for part in range(3)])
+    generator = torch.Generator().manual_seed(0)
+    assert_gathers(whole, torch.randperm(400, generator=generator).tolist())
+    assert_gathers(whole, torch.randint(-1200, 1200, (500,), generator=generator).tolist())
+
+
 def test_runs_over_many_parts():
     """A run of samples over several parts, empty ones between, is read part by part."""
     parts = [TensorDataset(torch.arange(7)[:size]) for size in (0, 3, 0, 0, 1, 5, 0)]

@@ -2,6 +2,8 @@
 
 A slot is a stretch of the worker's memory. Slots are made when none is free and move when a batch
 does not fit: a new stretch is taken at the end and the pages of the old one go back to the kernel.
+A `collate_fn` may keep a tensor that was stacked into a slot, so the worker too looks whether
+anything over a slot is still alive before it uses it again.
 """
 
 from __future__ import annotations
@@ -9,7 +11,10 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import weakref
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,15 +49,44 @@ class Slot:
         self.offset = self.size = self.used = 0
         self.address = self._start = address
         self._memory = memory
+        self._whole: Any = None
+        self._last: weakref.ref[Any] | None = None
+
+    def begin(self) -> None:
+        """Begin a batch, from an empty slot."""
+        self.used = 0
+        self._whole = np.frombuffer(self._memory, np.uint8, self.size, self.offset)
+        self._last = weakref.ref(self._whole)
+
+    def end(self) -> None:
+        """The batch is made: what is still over the slot from now on was kept by the user."""
+        self._whole = None
+
+    @property
+    def kept(self) -> bool:
+        """Whether something over the slot is alive in this process."""
+        return self._last is not None and self._last() is not None
 
     def move(self, offset: int, size: int) -> None:
-        """Take another stretch, empty; what was in the old one is gone for everyone."""
-        with contextlib.suppress(OSError, ValueError):  # where the kernel cannot, the pages stay
-            self._memory.madvise(mmap.MADV_REMOVE, self.offset, self.size)
+        """Take another stretch, empty; the old one is given up when nothing is over it."""
+        self._leave(self.offset, self.size)
         with contextlib.suppress(OSError, ValueError):  # an old kernel
             self._memory.madvise(_POPULATE, offset, size)
-        self.offset, self.size, self.used = offset, size, 0
+        self.offset, self.size = offset, size
         self.address = self._start + offset
+        self.begin()
+
+    def _leave(self, offset: int, size: int) -> None:
+        self._whole = None
+        whole = self._last() if self._last is not None else None
+        if whole is None:
+            self._remove(offset, size)
+        else:
+            weakref.finalize(whole, self._remove, offset, size).atexit = False
+
+    def _remove(self, offset: int, size: int) -> None:
+        with contextlib.suppress(OSError, ValueError):  # where the kernel cannot, the pages stay
+            self._memory.madvise(mmap.MADV_REMOVE, offset, size)
 
     def room(self, size: int) -> int | None:
         """Take the next `size` bytes: their offset in the slot, None where they do not fit."""
@@ -70,8 +104,7 @@ class Slot:
         offset = self.room(count * dtype.itemsize) if count else None
         if offset is None:
             return None
-        at = self.offset + offset
-        return torch.frombuffer(self._memory, dtype=dtype, count=count, offset=at).view(shape)
+        return torch.frombuffer(self._whole, dtype=dtype, count=count, offset=offset).view(shape)
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
         """Put bytes at an offset in the slot."""
@@ -112,7 +145,10 @@ class Slots:
             OSError: there is no memory for another one.
         """
         # The lowest free one, so that few are in use and those are warm in the cache.
-        place = bytes(self._board.taken[: len(self._slots)]).find(0)
+        taken = bytes(self._board.taken[: len(self._slots)])
+        place = taken.find(0)
+        while place >= 0 and self._slots[place].kept:
+            place = taken.find(0, place + 1)
         if place < 0:
             place = len(self._slots)
             if place == MOST_SLOTS:
@@ -121,7 +157,7 @@ class Slots:
         slot = self._slots[place]
         if not slot.size and self._largest:
             self._settle(slot, self._largest)
-        slot.used = 0
+        slot.begin()
         return slot
 
     def enlarge(self, slot: Slot, size: int) -> None:

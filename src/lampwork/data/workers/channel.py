@@ -35,7 +35,8 @@ class Kind(IntEnum):
     BEGIN = 0  # an epoch, with its settings
     INDICES = 1  # a task whose index is a list of Python ints: all of it as 64-bit numbers
     TASK = 2  # any other task, pickled
-    END = 3  # nothing more comes
+    REST = 3  # an epoch is over: wait for the next, but not for ever
+    END = 4  # nothing more comes
 
 
 _open: set[int] = set()

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch.utils.data._utils
 
+from lampwork._core import clock
 from lampwork._core.clock import Deadline
 from lampwork.data.arena import memory
 from lampwork.data.arena.leases import Leases
@@ -23,7 +24,7 @@ from lampwork.data.workers.channel import Answer, Kind, Sender
 from lampwork.data.workers.contract import Epoch, Task
 from lampwork.data.workers.postmortem import Postmortem
 from lampwork.data.workers.shipment import Shipment
-from lampwork.data.workers.worker import Desk
+from lampwork.data.workers.worker import KEPT_S, Desk
 
 LEAVE_S = 5.0
 """How long workers may take to end by themselves; torch gives each as much."""
@@ -58,6 +59,7 @@ class Crew:
         self._memories: list[int] = []
         self._closed = False
         self._dismissed: set[int] = set()
+        self._rests_since_s = clock.monotonic_s()
         self._next = 0
         self._owner = os.getpid()
         self._poll = select.poll()
@@ -166,6 +168,17 @@ class Crew:
             if number not in self._dismissed and not process.is_alive():
                 task, place, _ = self.doing(number)
                 raise self._postmortem.report(process, number, tasks(task), place)
+
+    def rest(self) -> None:
+        """Let the workers wait for another epoch, as long as `KEPT_S`."""
+        self._rests_since_s = clock.monotonic_s()
+        for sender in self._senders:
+            sender.send(Kind.REST, b"")
+
+    @property
+    def is_rested_out(self) -> bool:
+        """Whether the workers have ended by themselves, or are about to."""
+        return clock.monotonic_s() - self._rests_since_s > KEPT_S - LEAVE_S
 
     def dismiss(self, worker: int) -> None:
         """Let one worker go: an `IterableDataset` has nothing more for it."""

@@ -72,6 +72,7 @@ def release(loader: DataLoader | None, crew: Crew) -> None:
     hired, loader._own.hired = loader._own.hired, None
     if hired is not None and hired.crew is crew and loader._own.kept is None:
         loader._own.kept = hired
+        crew.rest()
     else:
         crew.close()
 
@@ -99,7 +100,8 @@ def _terms(loader: DataLoader) -> tuple[Any, ...]:
 
 
 def _unchanged(kept: Kept, loader: DataLoader, digest: bytes) -> bool:
-    return kept.digest == digest and kept.terms == _terms(loader) and kept.crew.alive
+    there = kept.crew.alive and not kept.crew.is_rested_out
+    return there and kept.digest == digest and kept.terms == _terms(loader)
 
 
 def _new(loader: DataLoader, dataset: Any) -> tuple[Crew, bool]:

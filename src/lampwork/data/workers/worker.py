@@ -23,6 +23,7 @@ from torch.utils.data import _DatasetKind
 from torch.utils.data._utils import signal_handling
 from torch.utils.data._utils import worker as torchs
 
+from lampwork._core.clock import Deadline
 from lampwork.data.arena.memory import mapped
 from lampwork.data.arena.notices import IDLE, PLACE, STOP, VOID, Notices
 from lampwork.data.arena.packing import Packed, pack
@@ -45,6 +46,8 @@ from lampwork.data.workers.tether import die_with
 
 LOOK_UP_MS = 5_000
 """A worker without a task looks whether it is to stop once in a while: a message says so too."""
+KEPT_S = 60.0
+"""How long a worker that is not persistent waits for another epoch."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ class _Worker:
     def serve(self) -> None:
         poll = select.poll()
         poll.register(self._desk.tasks, select.POLLIN)
+        resting: Deadline | None = None
         while not self._board.stopping:
             frame = self._receiver.next()
             if frame is None:
@@ -122,10 +126,15 @@ class _Worker:
                 if self._receiver.closed:
                     return
                 poll.poll(LOOK_UP_MS)
+                if resting is not None and resting.passed():
+                    return
                 continue
             kind, body = frame
+            resting = Deadline(KEPT_S) if kind == Kind.REST else None
             if kind == Kind.END:
                 return
+            if kind == Kind.REST:
+                continue
             if kind == Kind.BEGIN:
                 self._begin(pickle.loads(body))
             else:
