@@ -252,6 +252,7 @@ def test_an_order_can_be_told_before_it_is_begun(kind):
     order = process.begin()
     state = through_text(process.state(order, []))
     expected = indices(drawn(order, process.generator))
+    assert len(repr(process.state(order, expected))) < 250
     process = Process(kind, 20, 3, False, 50, seed=2)
     assert indices(drawn(process.begin(state=state), process.generator)) == expected
 
@@ -561,6 +562,16 @@ class Backwards(SequentialSampler):
         return iter(range(len(self) - 1, -1, -1))
 
 
+class Sorted(RandomSampler):
+    def __iter__(self):
+        return iter(sorted(super().__iter__()))
+
+
+class Doubled(DistributedSampler):
+    def __iter__(self):
+        return (2 * index for index in super().__iter__())
+
+
 class Pairs(BatchSampler):
     def __iter__(self):
         return iter([[0, 1], [2, 3]])
@@ -571,6 +582,8 @@ def test_a_subclass_is_not_what_it_is_derived_from():
     sampler = Backwards(Sized(3))
     assert list(order_of(sampler, None)) == [2, 1, 0]
     assert list(order_of(sampler, BatchSampler(sampler, 2, False))) == [[2, 1], [0]]
+    assert list(order_of(Sorted(Sized(3)), None)) == [0, 1, 2]
+    assert list(order_of(Doubled(Sized(3), 1, 0, shuffle=False), None)) == [0, 2, 4]
     assert list(order_of(sampler, Pairs(SequentialSampler(Sized(3)), 2, False))) == [[0, 1], [2, 3]]
 
 
@@ -595,11 +608,11 @@ def test_a_generator_is_shared_in_mid_epoch(other):
         process = Process(*case, seed=1)
         order, second = process.begin(begin), process.begin(begin)
         found = []
-        for _ in range(8):
+        for step in range(8):
             found += drawn(order, process.generator, 1)
             if other == "an order":
                 found += drawn(second, process.generator, 1)
-            else:
+            elif step == 0:
                 torch.randperm(10, generator=process.generator)
         return process, found
 

@@ -69,7 +69,6 @@ def pack(value: Any, slot: Slot, slots: Slots) -> Packed:
     behind = at + len(table) * table.itemsize
     slot.write(at, memoryview(table).cast("B"))
     slot.write(behind, pickled)
-    slot.end()
     return Packed(slot, at, len(pieces), len(pickled))
 
 

@@ -136,6 +136,7 @@ class Slots:
         self._slots: list[Slot] = []
         self._end = SIZE
         self._largest = 0
+        self._current: Slot | None = None
 
     def take(self) -> Slot:
         """A free slot, empty; a new one is as large as the largest batch so far.
@@ -144,6 +145,8 @@ class Slots:
             MemoryError: there is no room for another one.
             OSError: there is no memory for another one.
         """
+        if self._current is not None:
+            self._current.end()
         # The lowest free one, so that few are in use and those are warm in the cache.
         taken = bytes(self._board.taken[: len(self._slots)])
         place = taken.find(0)
@@ -158,6 +161,7 @@ class Slots:
         if not slot.size and self._largest:
             self._settle(slot, self._largest)
         slot.begin()
+        self._current = slot
         return slot
 
     def enlarge(self, slot: Slot, size: int) -> None:
