@@ -167,7 +167,7 @@ class _ByValue(ForkingPickler):
     def __init__(self, file: io.BytesIO, code: list[Any]) -> None:
         super().__init__(file, pickle.HIGHEST_PROTOCOL)
         self._code = code
-        self._storages: set[int] = set()
+        self._memories: dict[int, np.ndarray[Any, Any]] = {}
         self._whole: set[type] = set()
 
     def reducer_override(self, value: Any) -> Any:
@@ -186,18 +186,18 @@ class _ByValue(ForkingPickler):
         return NotImplemented
 
     def _tensor(self, tensor: Tensor) -> Any:
-        storage = tensor.untyped_storage().data_ptr()
         if type(tensor) is not Tensor or not is_plain(tensor) or tensor.is_shared():
             raise Unclear
-        if storage and storage in self._storages:
-            raise Unclear  # two views of one memory would come apart
-        self._storages.add(storage)
-        values = (
-            tensor.contiguous().view(torch.uint8)
-            if tensor.dim()
-            else tensor.reshape(1).view(torch.uint8)
-        )
-        return _tensor, (values.numpy(), tensor.dtype, tuple(tensor.shape))
+        storage = tensor.untyped_storage()
+        if storage.nbytes() > MOST_BYTES:
+            raise Unclear
+        # Views of one memory stay so: it is written down once, as an array.
+        memory = self._memories.get(storage.data_ptr())
+        if memory is None:
+            memory = torch.empty(0, dtype=torch.uint8).set_(storage).numpy()
+            self._memories[storage.data_ptr()] = memory
+        place = (tensor.storage_offset(), tuple(tensor.shape), tensor.stride())
+        return _tensor, (memory, tensor.dtype, *place)
 
 
 _OWN_PICKLE = ("__reduce__", "__reduce_ex__", "__getstate__", "__setstate__")
@@ -209,5 +209,12 @@ def _has_own_pickle(kind: type) -> bool:
     return any(isinstance(it, types.FunctionType) and not _installed(it.__module__) for it in own)
 
 
-def _tensor(values: np.ndarray[Any, Any], dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-    return torch.from_numpy(values).view(dtype).view(shape)
+def _tensor(
+    memory: np.ndarray[Any, Any],
+    dtype: torch.dtype,
+    offset: int,
+    shape: tuple[int, ...],
+    stride: tuple[int, ...],
+) -> Tensor:
+    storage = torch.from_numpy(memory).untyped_storage()
+    return torch.empty(0, dtype=dtype, device="cpu").set_(storage, offset, shape, stride)

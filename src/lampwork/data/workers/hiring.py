@@ -112,11 +112,12 @@ def _new(loader: DataLoader, dataset: Any) -> tuple[Crew, bool]:
     shipment = Shipment()
     given: tuple[Any, Any] = (job, dataset)
     if not forked:
+        template.prepare(process_of)  # it starts while the dataset is pickled
         try:
             shipment.pack(given)
             given = (None, None)
         except TooManyDescriptors:
-            pass  # each worker gets a pickle of its own
+            process_of = own.Process  # type: ignore[union-attr]  # each worker gets a pickle of its own
         except BaseException:
             os.close(shipment.fd)
             raise

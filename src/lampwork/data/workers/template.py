@@ -30,6 +30,12 @@ def process_of(own: Any) -> Any:
     return _Process
 
 
+def prepare(process_of: Any) -> None:
+    """Start the template, if it is what workers will be forked from."""
+    if process_of is _Process:
+        _server()
+
+
 _BASE = context.BaseContext
 _PLAIN = (context.SpawnContext, context.ForkServerContext, context.DefaultContext)
 
