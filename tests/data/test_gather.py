@@ -473,6 +473,7 @@ REFUSED_INDICES: dict[str, Any] = {
     "tensors": [torch.tensor(1)],
     "rows": np.array([[1], [0]]),
     "a list's subclass": OwnList([1]),
+    "on meta": torch.tensor([1, 0], device="meta"),
     "beyond 64 bits": [2**70],
 }
 

@@ -514,33 +514,41 @@ def test_a_sampler_that_draws_nothing_has_a_small_state(indices, eager):
 
 
 class Stateful(Custom):
-    """Counts its epochs itself, and tells and loads the count."""
+    """Counts its epochs itself; tells the count, in a dict that it goes on to use, and loads it."""
 
-    epochs = 0
+    def __init__(self):
+        super().__init__(None)
+        self.told = {"epochs": 0}
 
     def __iter__(self):
-        self.epochs += 1
-        return iter(np.random.RandomState(self.epochs).permutation(self.size).tolist())
+        self.told["epochs"] += 1
+        return iter(np.random.RandomState(self.told["epochs"]).permutation(self.size).tolist())
 
     def state_dict(self):
-        return {"epochs": self.epochs}
+        return self.told
 
     def load_state_dict(self, state):
-        self.epochs = state["epochs"]
+        self.told = state
 
 
-def test_a_sampler_that_has_a_state_tells_it():
-    """What its `state_dict` told before it was asked is loaded; its epochs go on from there."""
-    sampler = Stateful(None)
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_sampler_that_has_a_state_tells_it(begun):
+    """What its `state_dict` told before it was asked is loaded; its epochs go on from there.
+
+    Also where torch's loader has asked it for an iterator before the state came.
+    """
+    sampler = Stateful()
     list(order_of(sampler, None))
     order = order_of(sampler, None)
     had = [next(order) for _ in range(7)]
     state = through_text(order.state(batches=4, taken=4))
     expected = had[4:] + rest_of(order)
     next_epoch = list(order_of(sampler, None))
-    other = Stateful(None)
-    assert rest_of(order_of(other, None, state=state)) == expected
-    assert list(order_of(other, None)) == next_epoch
+    other = Stateful()
+    for _ in range(2):
+        started = iter(other) if begun else None
+        assert rest_of(order_of(other, None, state=state, started=started)) == expected
+        assert list(order_of(other, None)) == next_epoch
 
 
 @pytest.mark.parametrize("size", [20, 2])
@@ -555,6 +563,24 @@ def test_another_order_than_before_is_noticed(size):
     with pytest.warns(UserWarning, match="Custom did not give the same 4 samples again"):
         found = rest_of(other)
     assert found == list(range(5, size + 1))
+
+
+def test_an_end_that_comes_too_early_is_noticed():
+    """That a sampler has less than was taken is told of indices of any kind."""
+    order = order_of(Custom(lambda _: "abc"), None)
+    assert [next(order) for _ in range(3)] == ["a", "b", "c"]
+    other = order_of(Custom(lambda _: "ab"), None, state=order.state(batches=3, taken=3))
+    with pytest.warns(UserWarning, match="Custom did not give the same 3 samples again"):
+        assert rest_of(other) == []
+
+
+def test_an_empty_batch_takes_a_turn():
+    """A sampler may give empty lists: each is gone past as a batch."""
+    sampler = Custom(lambda _: [[], [], [1], []])
+    order = order_of(None, sampler)
+    assert [next(order), next(order)] == [[], []]
+    assert order.taken == 2
+    assert rest_of(order_of(None, sampler, state=order.state(batches=2, taken=2))) == [[1], []]
 
 
 class Backwards(SequentialSampler):
@@ -582,7 +608,7 @@ def test_a_subclass_is_not_what_it_is_derived_from():
     sampler = Backwards(Sized(3))
     assert list(order_of(sampler, None)) == [2, 1, 0]
     assert list(order_of(sampler, BatchSampler(sampler, 2, False))) == [[2, 1], [0]]
-    assert list(order_of(Sorted(Sized(3)), None)) == [0, 1, 2]
+    assert list(order_of(Sorted(Sized(30)), None)) == list(range(30))
     assert list(order_of(Doubled(Sized(3), 1, 0, shuffle=False), None)) == [0, 2, 4]
     assert list(order_of(sampler, Pairs(SequentialSampler(Sized(3)), 2, False))) == [[0, 1], [2, 3]]
 
@@ -606,14 +632,14 @@ def test_a_generator_is_shared_in_mid_epoch(other):
 
     def run(begin):
         process = Process(*case, seed=1)
-        order, second = process.begin(begin), process.begin(begin)
-        found = []
-        for step in range(8):
-            found += drawn(order, process.generator, 1)
-            if other == "an order":
-                found += drawn(second, process.generator, 1)
-            elif step == 0:
-                torch.randperm(10, generator=process.generator)
+        order = process.begin(begin)
+        found = drawn(order, process.generator, 1)
+        if other == "somebody":
+            torch.randperm(10, generator=process.generator)
+            return process, found + drawn(order, process.generator)
+        second = process.begin(begin)
+        for _ in range(7):
+            found += drawn(order, process.generator, 1) + drawn(second, process.generator, 1)
         return process, found
 
     process, found = run(order_of)
@@ -667,6 +693,12 @@ def test_a_state_of_another_kind_is_told(told, loaded, message):
         InputError, match=f"the state is of {message}.*: load it into a loader with"
     ):
         order_of(sampler_of(loaded, 20), None, state=state_of(told))
+
+
+def test_a_state_of_a_loader_without_the_batch_sampler_is_told():
+    """Where a batch sampler of the user's own gives the order, it is the one that is named."""
+    with pytest.raises(InputError, match="a shuffled order, which Custom does not make"):
+        order_of(sampler_of("sequential", 20), Custom(lists), state=state_of("random"))
 
 
 @pytest.mark.parametrize("kind", ["ours", "distributed"])

@@ -488,17 +488,18 @@ class _Drawn:
         if self._generator is not None and "generator" in state:
             _restore(self._generator, state["generator"])
         self._asked = "random" in state or "generator" in state or state["taken"] > 0
-        self.taken = 0
+        self.taken, other = 0, False
         with own_randomness():
             _set_random_state(_untold(state.get("random", {})))
             try:
                 while self.taken < state["taken"]:
                     self._give()
             except StopIteration:
-                self._sum = -1
+                other = True
             if "random" in state:
                 self._own = random_state()
-        if self._sum is not None and state.get("check", self._sum) != self._sum:
+        other = other or (self._sum is not None and state.get("check", self._sum) != self._sum)
+        if other:
             warnings.warn(
                 f"{type(self._sampler).__name__} did not give the same {state['taken']} samples "
                 "again, so what is left of the epoch is not what it was: let it draw from a "

@@ -114,7 +114,7 @@ class DistributedOrder(DistributedSampler[int]):
         k = last - first or fewer at the end.
         """
         last = min(last, self.count(taken))
-        own = np.arange(first, max(first, last), dtype=np.int64)
+        own = np.arange(first, last, dtype=np.int64)
         size = len(self.dataset)
         positions = (taken + self.rank + own * self.num_replicas) % max(1, size)
         if not self.shuffle:

@@ -100,8 +100,9 @@ def _terms(loader: DataLoader) -> tuple[Any, ...]:
 
 
 def _unchanged(kept: Kept, loader: DataLoader, digest: bytes) -> bool:
-    there = kept.crew.alive and not kept.crew.is_rested_out
-    return there and kept.digest == digest and kept.terms == _terms(loader)
+    # The terms first: they tell a forked process that these are not its workers to look after.
+    as_before = kept.terms == _terms(loader) and kept.digest == digest
+    return as_before and kept.crew.alive and not kept.crew.is_rested_out
 
 
 def _new(loader: DataLoader, dataset: Any) -> tuple[Crew, bool]:
