@@ -23,6 +23,7 @@ check: $(READY)
 	.venv/bin/pyright
 
 bench: $(READY)
+	$(PY) -m pip install --quiet -c constraints.txt -e '.[bench]'
 	@for question in benchmarks/bench_*.py; do echo "== $$question"; $(PY) $$question || exit 1; done
 	$(PY) benchmarks/tables.py --write
 

@@ -378,6 +378,20 @@ def test_stateful_iterator(workers):
     assert numbers(epoch(resumed)) == list(range(10))
 
 
+class Untold(Stateful):
+    """One that fails to tell where it stands."""
+
+    def state_dict(self):
+        raise KeyError("cannot tell")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_stream_that_cannot_tell(workers):
+    """An error of a stream's `state_dict` is raised with the batch, as any other of the dataset."""
+    with pytest.raises(KeyError, match="cannot tell"):
+        epoch(DataLoader(Untold(4), 2, num_workers=workers))
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_stream_without_state_is_replayed(workers):
     """Any other stream is loaded again from the beginning, with a warning, up to where it stood.

@@ -216,6 +216,7 @@ class _Worker:
         try:
             self._stacking.slot = self._slots.take()
             fetched = self._fetcher.fetch(task)
+            state = self._fetcher.state()
         except Interrupted:
             raise
         except Exception as error:
@@ -224,7 +225,6 @@ class _Worker:
                 return Content.STREAM_END, None, Fetched()
             where = f"in DataLoader worker process {self._desk.number}"
             return Content.ERROR, ExceptionWrapper(where=where), Fetched()
-        state = self._fetcher.state()
         if fetched.empty or fetched.skipped or state is not None:
             content = Content.NO_BATCH if fetched.empty else Content.WITH_NEWS
             return content, (fetched.data, fetched.skipped, state), fetched
