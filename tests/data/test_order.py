@@ -22,7 +22,8 @@ from torch.utils.data import (
 
 from lampwork._core.errors import InputError
 from lampwork.data import DistributedOrder
-from lampwork.data.order import order_of, random_state
+from lampwork.data.drawn import random_state
+from lampwork.data.order import order_of
 
 END = "end"
 RANKS = (3, 1)

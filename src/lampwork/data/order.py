@@ -7,20 +7,10 @@ types are known; what any other sampler gives is passed on as it is.
 
 from __future__ import annotations
 
-import ast
-import copy
-import random
 import sys
-import warnings
-import zlib
-from array import array
-from base64 import b85decode, b85encode
-from collections import deque
 from collections.abc import Iterator
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import (
@@ -33,16 +23,10 @@ from torch.utils.data.dataloader import _InfiniteConstantSampler
 
 from lampwork._core.errors import InputError
 from lampwork.data import replay
-from lampwork.data.keyed import own_randomness
+from lampwork.data.drawn import UNBEGUN, Drawn
 from lampwork.data.shard import CHUNK, DistributedOrder, torchs_share
 
 Indices = Tensor | range
-
-UNBEGUN = {"kind": "unbegun"}
-"""The state of an order of which nothing was drawn: whoever goes on from it draws by itself."""
-
-LOOKED_BACK = 4096
-"""Batches that may have been drawn ahead of the one that a state is asked for."""
 
 
 class Order(Protocol):
@@ -100,13 +84,13 @@ def order_of(
         inner = batch_sampler.sampler if type(batch_sampler) is BatchSampler else None
     begun = state if state is not None and state["kind"] != UNBEGUN["kind"] else None
     sequence = _sequence_of(inner, begun)
-    if begun is not None and begun["kind"] != (sequence.kind if sequence else _Drawn.kind):
+    if begun is not None and begun["kind"] != (sequence.kind if sequence else Drawn.kind):
         raise InputError(
             f"the state is of a {begun['kind']} order, which {_named(sampler, batch_sampler)} does "
             "not make: load it into a loader with the sampler it was saved with"
         )
     if sequence is None:
-        return _Drawn(batch_sampler if batched else sampler, started, begun, before)
+        return Drawn(batch_sampler if batched else sampler, started, begun, before)
     size = batch_sampler.batch_size if batched else None
     return _Known(sequence, size, bool(batched and batch_sampler.drop_last), begun)
 
@@ -253,7 +237,7 @@ class _Shuffled:
             return {name: self._told[name] for name in self._told if name != "taken"}
         if self._sampler.generator is None:
             return UNBEGUN
-        return self._describe(generator=_told(self._sampler.generator))
+        return self._describe(generator=replay.describe(self._sampler.generator))
 
     def agreed(self, taken: int, *, short: bool) -> int:
         return taken
@@ -282,12 +266,12 @@ class _Shuffled:
         if given is not None and "seed" not in saved:
             self._generator = given
             if saved:
-                _restore(given, saved["generator"])
-            self._told = saved or self._describe(generator=_told(given))
+                replay.restore(given, saved["generator"])
+            self._told = saved or self._describe(generator=replay.describe(given))
             return
         self._generator = torch.Generator()
         if "generator" in saved:
-            _restore(self._generator, saved["generator"])
+            replay.restore(self._generator, saved["generator"])
         else:
             if not saved:
                 seed = int(torch.empty((), dtype=torch.int64).random_().item())
@@ -304,7 +288,7 @@ class _Shuffled:
                 return _NONE  # nobody else has this generator, so nobody can tell
             drawn = torch.randperm(self._size, generator=self._generator)
         else:
-            drawn = _permutation(self._size, self._generator)
+            drawn = replay.permutation(self._size, self._generator)
         return drawn if self._whole >= 0 else drawn[: self._rest]
 
 
@@ -364,258 +348,3 @@ class _Dealt:
         if self._share is None:
             self._share = torchs_share(self._sampler, taken=self._start, seed=seed, epoch=epoch)
         return self._share[first:last]
-
-
-class _Drawn:
-    """Whatever a sampler of any other kind gives.
-
-    To go on elsewhere it is asked for its indices from the beginning again (the dataset is not
-    asked for its samples), with what its `state_dict` told before it was first asked, and with the
-    random state of then: of its own `generator`, and of those of torch's, Python's and numpy's
-    global generators that it drew from. That can take some kilobytes. Its other attributes, an
-    epoch say, are for the user to set. On the way back the global generators are left alone.
-
-    A sampler that draws from a global generator in mid-epoch, while others do too, cannot be made
-    to give the same again. Where the indices are ints it is noticed, and warned about.
-    """
-
-    kind, known, offset, stride = "drawn", False, 0, 1
-
-    def __init__(
-        self,
-        sampler: Any,
-        started: Iterator[Any] | None,
-        state: dict[str, Any] | None,
-        before: dict[str, Any] | None,
-    ) -> None:
-        self.taken = 0
-        self._sampler = sampler
-        parts = (sampler, getattr(sampler, "sampler", None))
-        self._stateful = next((part for part in parts if _is_stateful(part)), None)
-        found = (getattr(part, "generator", None) for part in parts)
-        self._generator = next((part for part in found if isinstance(part, torch.Generator)), None)
-        self._asked = False
-        self._saved = state
-        self._sum: int | None = 0
-        self._sums = deque([(0, 0)], maxlen=LOOKED_BACK)
-        """Checksums of all indices so far, with `taken`."""
-        self._own: dict[str, Any] | None = None
-        if state is None:
-            self._begin(started, before)
-        else:
-            self._resume(state, started)
-
-    def __iter__(self) -> _Drawn:
-        return self
-
-    def __next__(self) -> Any:
-        if (saved := self._saved) is not None:
-            # Not before: who resumes may still draw from the generators.
-            self._saved = None
-            self._go_to(saved)
-        return self._give()
-
-    def _give(self) -> Any:
-        index = self._draw() if self._asked else self._first()
-        self.taken += asked_for(index)
-        if self._sum is not None:
-            self._sum = _checksum(index, self._sum)
-        if self._sum is not None:
-            self._sums.append((self.taken, self._sum))
-        return index
-
-    def state(self, *, batches: int, taken: int) -> dict[str, Any]:
-        if self._saved is not None:
-            return self._saved
-        if not self._asked and not self._told:
-            return UNBEGUN
-        told = {"kind": self.kind, **self._told, "batches": batches, "taken": taken}
-        if self._sum is not None:
-            check = next((found for at, found in reversed(self._sums) if at == taken), None)
-            told |= {} if check is None else {"check": check}
-        return told
-
-    def _begin(self, started: Iterator[Any] | None, before: dict[str, Any] | None) -> None:
-        self._told: dict[str, Any] = {}
-        if self._stateful is not None:
-            self._told["sampler"] = copy.deepcopy(self._stateful.state_dict())
-        a_seed = started is not None
-        if started is None:
-            before = random_state()
-            started = iter(self._sampler)
-        self._iterator = started
-        if before is not None and (drawn := _drawn_from(before, and_a_seed=a_seed)):
-            self._told["iterator"] = drawn
-
-    def _first(self) -> Any:
-        """The first index, with a note of what it was drawn from."""
-        self._asked = True
-        if self._generator is not None:
-            self._told["generator"] = _told(self._generator)
-        before = random_state()
-        try:
-            return next(self._iterator)
-        finally:
-            if drawn := _drawn_from(before):
-                self._told["random"] = drawn
-
-    def _draw(self) -> Any:
-        if self._own is None:
-            return next(self._iterator)
-        # Resumed: the random state that it was begun with goes on beside everybody else's.
-        with own_randomness():
-            _set_random_state(self._own)
-            try:
-                return next(self._iterator)
-            finally:
-                self._own = random_state()
-
-    def _resume(self, state: dict[str, Any], started: Iterator[Any] | None) -> None:
-        self.taken = state["taken"]
-        apart = ("kind", "batches", "taken", "check")
-        self._told = {name: state[name] for name in state if name not in apart}
-        if self._stateful is not None and "sampler" in state:
-            self._stateful.load_state_dict(copy.deepcopy(state["sampler"]))
-            started = None
-        if started is None or "iterator" in state:
-            with own_randomness():
-                _set_random_state(_untold(state.get("iterator", {})))
-                started = iter(self._sampler)
-        self._iterator = started
-
-    def _go_to(self, state: dict[str, Any]) -> None:
-        """Draw what has been taken already, from the random state of then."""
-        if self._generator is not None and "generator" in state:
-            _restore(self._generator, state["generator"])
-        self._asked = "random" in state or "generator" in state or state["taken"] > 0
-        self.taken, other = 0, False
-        with own_randomness():
-            _set_random_state(_untold(state.get("random", {})))
-            try:
-                while self.taken < state["taken"]:
-                    self._give()
-            except StopIteration:
-                other = True
-            if "random" in state:
-                self._own = random_state()
-        other = other or (self._sum is not None and state.get("check", self._sum) != self._sum)
-        if other:
-            warnings.warn(
-                f"{type(self._sampler).__name__} did not give the same {state['taken']} samples "
-                "again, so what is left of the epoch is not what it was: let it draw from a "
-                "torch.Generator in its attribute `generator`, or have state_dict and "
-                "load_state_dict, and set its epoch before",
-                stacklevel=2,
-            )
-        self.taken = state["taken"]
-
-
-def _is_stateful(sampler: Any) -> bool:
-    return hasattr(sampler, "state_dict") and hasattr(sampler, "load_state_dict")
-
-
-def asked_for(index: Any) -> int:
-    """How many samples an index stands for; 1 for an empty one, as it takes a turn all the same."""
-    several = isinstance(index, list | tuple | range | np.ndarray) or (
-        isinstance(index, Tensor) and index.dim() > 0
-    )
-    return len(index) or 1 if several else 1
-
-
-def _checksum(index: Any, so_far: int) -> int | None:
-    """Of all indices so far and these; None where they are anything but ints."""
-    try:
-        numbers = array("q", index if isinstance(index, list | tuple) else [index])
-    except (TypeError, OverflowError):
-        return None
-    return zlib.crc32(numbers.tobytes(), so_far)
-
-
-def random_state() -> dict[str, Any]:
-    """The states of the global generators of torch, Python and numpy, as plain values."""
-    name, keys, *rest = np.random.get_state()
-    return {
-        "torch": torch.get_rng_state().numpy().tobytes(),
-        "python": random.getstate(),
-        "numpy": (name, np.asarray(keys, np.uint32).tobytes(), *rest),
-    }
-
-
-def _set_random_state(state: dict[str, Any]) -> None:
-    if "torch" in state:
-        torch.set_rng_state(_tensor(state["torch"]))
-    if "python" in state:
-        random.setstate(state["python"])
-    if "numpy" in state:
-        name, keys, *rest = state["numpy"]
-        np.random.set_state((name, np.frombuffer(keys, np.uint32), *rest))
-
-
-def _drawn_from(before: dict[str, Any], *, and_a_seed: bool = False) -> dict[str, str]:
-    """The states before, packed, of those generators that have been drawn from since.
-
-    With `and_a_seed` not counting the seed that a loader draws for its workers.
-    """
-    now = random_state()
-    drawn = {name: state for name, state in before.items() if now[name] != state}
-    if and_a_seed and "torch" in drawn and now["torch"] == _after_a_seed(drawn["torch"]):
-        del drawn["torch"]
-    return {name: _packed(repr(state).encode()) for name, state in drawn.items()}
-
-
-def _untold(told: dict[str, str]) -> dict[str, Any]:
-    return {name: ast.literal_eval(_unpacked(text).decode()) for name, text in told.items()}
-
-
-def _packed(content: bytes) -> str:
-    return b85encode(zlib.compress(content)).decode()
-
-
-def _unpacked(text: str) -> bytes:
-    return zlib.decompress(b85decode(text))
-
-
-def _tensor(content: bytes) -> Tensor:
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8)
-
-
-def _after_a_seed(state: bytes) -> bytes:
-    """The state of a generator of the CPU once a loader has drawn the seed of its workers."""
-    trial = torch.Generator()
-    trial.set_state(_tensor(state))
-    torch.empty((), dtype=torch.int64, device="cpu").random_(generator=trial)
-    return trial.get_state().numpy().tobytes()
-
-
-_left: WeakKeyDictionary[torch.Generator, Tensor] = WeakKeyDictionary()
-"""The state of a generator after what was last drawn from it here."""
-
-
-def _permutation(size: int, generator: torch.Generator) -> Tensor:
-    """A permutation from a generator that the user has as well, with a note that it was drawn."""
-    replay.describe_quietly(generator, generator.get_state())
-    drawn = torch.randperm(size, generator=generator)
-    replay.note_permutation(generator, size)
-    _left[generator] = generator.get_state()
-    return drawn
-
-
-def _told(generator: torch.Generator) -> dict[str, Any]:
-    """What `_restore` makes the present state of, on the same or another generator."""
-    now = generator.get_state()
-    pristine = torch.Generator()
-    pristine.manual_seed(generator.initial_seed())
-    for before in (_left.get(generator), pristine.get_state()):
-        # torch's loader, if it has the same generator, draws one number before the sampler does.
-        if before is None or generator.device.type != "cpu":
-            continue
-        if _after_a_seed(before.numpy().tobytes()) == now.numpy().tobytes():
-            replay.note_seed(generator, before)
-            _left[generator] = now
-            break
-    told = replay.describe(generator)
-    return {"raw": b85encode(told["raw"]).decode()} if "raw" in told else told
-
-
-def _restore(generator: torch.Generator, told: dict[str, Any]) -> None:
-    replay.restore(generator, {"raw": b85decode(told["raw"])} if "raw" in told else told)

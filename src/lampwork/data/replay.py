@@ -9,6 +9,7 @@ themselves are told.
 from __future__ import annotations
 
 import zlib
+from base64 import b85decode, b85encode
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -44,35 +45,33 @@ class _History:
 _histories: WeakKeyDictionary[torch.Generator, _History] = WeakKeyDictionary()
 
 
-def note_seed(generator: torch.Generator, before: Tensor) -> None:
+_left: WeakKeyDictionary[torch.Generator, Tensor] = WeakKeyDictionary()
+"""The state of a generator after what was last drawn from it here."""
+
+
+def _note_seed(generator: torch.Generator, before: Tensor) -> None:
     """The seed of an epoch's workers was drawn; `before` is the state in which it was."""
     history = _history(generator, before)
     if history is not None:
         history.add(0, generator.get_state())
 
 
-def note_permutation(generator: torch.Generator, size: int) -> None:
-    """A permutation was drawn, right after `describe` or another one."""
-    history = _histories.get(generator)
-    if history is not None:
-        history.add(size, generator.get_state())
-
-
 def describe(generator: torch.Generator) -> dict[str, Any]:
-    """What `restore` makes the present state of."""
+    """What `restore` makes the present state of, on the same or another generator."""
     state = generator.get_state()
+    _notice_a_seed(generator, state)
     history = _history(generator, state)
     if history is None or sum(max(1, size) * many for size, many in history.runs) > MOST_DRAWN:
-        return {"raw": raw(state)}
+        return {"raw": packed(state.numpy().tobytes())}
     runs = _repeats([tuple(run) for run in history.runs])
     told = {"seed": history.seed, "drawn": runs}
-    return told if len(repr(told)) < 400 else {"raw": raw(state)}
+    return told if len(repr(told)) < 400 else {"raw": packed(state.numpy().tobytes())}
 
 
 def restore(generator: torch.Generator, told: dict[str, Any]) -> None:
     """Bring a generator into the state that was told."""
     if "raw" in told:
-        generator.set_state(unraw(told["raw"]))
+        generator.set_state(tensor(unpacked(told["raw"])))
         return
     generator.manual_seed(told["seed"])
     _histories.pop(generator, None)
@@ -81,27 +80,56 @@ def restore(generator: torch.Generator, told: dict[str, Any]) -> None:
             for _ in range(many):
                 before = generator.get_state()
                 if size:
-                    describe_quietly(generator, before)
-                    torch.randperm(size, generator=generator)
-                    note_permutation(generator, size)
+                    permutation(size, generator)
                 else:
                     torch.empty((), dtype=torch.int64).random_(generator=generator)
-                    note_seed(generator, before)
+                    _note_seed(generator, before)
 
 
-def describe_quietly(generator: torch.Generator, before: Tensor) -> None:
-    """Begin or end a history, as `describe` does."""
-    _history(generator, before)
+def permutation(size: int, generator: torch.Generator) -> Tensor:
+    """A permutation from a generator that the user has as well, with a note that it was drawn."""
+    history = _history(generator, generator.get_state())
+    drawn = torch.randperm(size, generator=generator)
+    _left[generator] = generator.get_state()
+    if history is not None:
+        history.add(size, _left[generator])
+    return drawn
 
 
-def raw(state: Tensor) -> bytes:
-    """A generator's state as bytes."""
-    return zlib.compress(state.numpy().tobytes())
+def packed(content: bytes) -> str:
+    """Bytes as short text, fit for JSON."""
+    return b85encode(zlib.compress(content)).decode()
 
 
-def unraw(told: bytes) -> Tensor:
-    """The state that `raw` told."""
-    return torch.frombuffer(bytearray(zlib.decompress(told)), dtype=torch.uint8)
+def unpacked(text: str) -> bytes:
+    """What `packed` made text of."""
+    return zlib.decompress(b85decode(text))
+
+
+def tensor(content: bytes) -> Tensor:
+    """A generator's state as torch takes it."""
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8)
+
+
+def after_a_seed(state: bytes) -> bytes:
+    """The state of a generator of the CPU once a loader has drawn the seed of its workers."""
+    trial = torch.Generator()
+    trial.set_state(tensor(state))
+    torch.empty((), dtype=torch.int64, device="cpu").random_(generator=trial)
+    return trial.get_state().numpy().tobytes()
+
+
+def _notice_a_seed(generator: torch.Generator, now: Tensor) -> None:
+    """Note that torch's loader, if it has the same generator, has drawn a seed before the order."""
+    pristine = torch.Generator()
+    pristine.manual_seed(generator.initial_seed())
+    for before in (_left.get(generator), pristine.get_state()):
+        if before is None or generator.device.type != "cpu":
+            continue
+        if after_a_seed(before.numpy().tobytes()) == now.numpy().tobytes():
+            _note_seed(generator, before)
+            _left[generator] = now
+            return
 
 
 def _history(generator: torch.Generator, state: Tensor) -> _History | None:

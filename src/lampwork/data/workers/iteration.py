@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.utils.data import dataloader as torchs
 
 from lampwork._core import clock
+from lampwork.data.drawn import asked_for
 from lampwork.data.meter import Pass
-from lampwork.data.order import Order, asked_for, order_of
+from lampwork.data.order import Order, order_of
 from lampwork.data.state import Position, Progress
 from lampwork.data.workers.contract import Job, Task
 
