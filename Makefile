@@ -28,7 +28,7 @@ bench: $(READY)
 	$(PY) benchmarks/tables.py --write
 
 # torch goes first and alone: resolved together with the rest, pip may pick another build of it.
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/lampwork/_native/csrc/*)
 	test -x $(PY) || $(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet -c constraints.txt torch
 	$(PY) -m pip install --quiet -c constraints.txt -e '.[dev]'

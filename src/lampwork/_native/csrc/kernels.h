@@ -1,0 +1,11 @@
+/* What each kernel file hands to the module: its table of functions, ended by an empty entry. */
+#ifndef LAMPWORK_KERNELS_H
+#define LAMPWORK_KERNELS_H
+
+#define Py_LIMITED_API 0x030B0000
+#include <Python.h>
+
+extern PyMethodDef lampwork_stats_methods[];
+extern PyMethodDef lampwork_philox_methods[];
+
+#endif
