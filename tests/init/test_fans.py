@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 import lampwork as lw
-from lampwork.init.fans import kind, of_shape
+from lampwork.init.fans import kind, matrices, matrix_shape, of_shape
 
 
 def _weights_met(layer, weight, inputs, output_unit):
@@ -98,19 +98,19 @@ def test_recurrent_fans_are_those_of_one_gate(build):
         weight = getattr(layer, name)
         found = kind(layer, name, weight.shape)
         met = _weights_met(layer, weight, [_ones(1, 3), carried], lambda y: y[0][0, 0])
-        assert met == found.parts * found.fan_in
-        assert found.parts * found.fan_out == len(weight)
+        assert met == found.parts[0] * found.fan_in
+        assert found.parts[0] * found.fan_out == len(weight)
 
 
 def test_a_projected_lstm_and_the_cells_are_read_by_their_shapes():
     """weight_hr is one matrix from the hidden to the projected state; cells have gates too."""
     layer = nn.LSTM(3, 8, proj_size=2)
     found = kind(layer, "weight_hr_l0", layer.weight_hr_l0.shape)
-    assert (found.role, found.fan_in, found.fan_out, found.parts) == ("recurrent", 8, 2, 1)
+    assert (found.role, found.fan_in, found.fan_out, found.parts) == ("recurrent", 8, 2, (1,))
     assert kind(layer, "weight_hh_l0", layer.weight_hh_l0.shape).fan_in == 2
     for cell, gates in ((nn.LSTMCell(3, 4), 4), (nn.GRUCell(3, 4), 3), (nn.RNNCell(3, 4), 1)):
         found = kind(cell, "weight_ih", cell.weight_ih.shape)
-        assert (found.fan_in, found.fan_out, found.parts) == (3, 4, gates)
+        assert (found.fan_in, found.fan_out, found.parts) == (3, 4, (gates,))
 
 
 def test_packed_attention_has_the_fans_of_one_of_its_three_parts():
@@ -121,7 +121,7 @@ def test_packed_attention_has_the_fans_of_one_of_its_three_parts():
     found = kind(layer, "in_proj_weight", layer.in_proj_weight.shape)
     x = _ones(1, 4)
     met = _weights_met(layer, layer.in_proj_weight, [x, x, x], lambda y: y[0][0, 0])
-    assert (found.role, found.fan_in, found.fan_out, found.parts) == ("packed", met, 4, 3)
+    assert (found.role, found.fan_in, found.fan_out, found.parts) == ("packed", met, 4, (3,))
 
 
 def test_separate_projections_of_attention_have_their_own_fans():
@@ -168,3 +168,19 @@ def test_true_fans_keep_unit_variance(layer, shape):
         y = layer(*inputs)
     inner = y if shape is None else y[..., 2:-2, 2:-2]
     assert 0.85 < inner.square().mean() < 1.15
+
+
+def test_stacked_matrices_are_views_in_order():
+    """Gates along the rows, q, k and v along the columns, experts of two matrices each."""
+    values = torch.arange(48.0)
+    gates = matrices(values.view(8, 6), (4,))
+    assert [tuple(gate.shape) for gate in gates] == [(2, 6)] * 4 == [matrix_shape((8, 6), (4,))] * 4
+    assert torch.equal(torch.cat(gates), values.view(8, 6))
+    qkv = matrices(values.view(8, 6), (1, 3))
+    assert torch.equal(torch.cat(qkv, 1), values.view(8, 6))
+    assert matrix_shape((8, 6), (1, 3)) == (8, 2)
+    experts = matrices(values.view(3, 4, 4), (0, 2))
+    assert matrix_shape((3, 4, 4), (0, 2)) == (2, 4)
+    assert torch.equal(torch.stack(experts), values.view(6, 2, 4))
+    experts[0].zero_()
+    assert values[:8].eq(0).all()

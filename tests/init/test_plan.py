@@ -40,7 +40,9 @@ def test_there_is_one_row_per_parameter_and_buffer():
     own = {*dict(model.named_parameters()), *dict(model.named_buffers())}
     assert [row.name for row in plan.rows] == [name for name in _rows(model) if name in own]
     assert {row.name for row in plan.rows} == own
-    agreed = "name shape role fan_in fan_out nonlinearity residual scheme std reason tied"
+    agreed = (
+        "name shape role fan_in fan_out nonlinearity residual scheme std reason tied depth parts"
+    )
     assert [field.name for field in dataclasses.fields(lw.init.Row)] == agreed.split()
 
 
@@ -261,7 +263,7 @@ def test_a_plan_for_another_model_is_refused_by_name(change, message):
         ("{", r"the text is no plan \(JSONDecodeError"),
         ("[]", r"the text is no plan \(TypeError"),
         ("{}", r"the text is no plan \(KeyError: 'schema'\): pass what to_json wrote"),
-        (json.dumps({"schema": 9, "rows": []}), "schema 9, this lampwork reads 1: plan again"),
+        (json.dumps({"schema": 9, "rows": []}), "schema 9, this lampwork reads 2: plan again"),
     ],
 )
 def test_text_that_is_no_plan_is_refused(text, message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,6 +11,7 @@ from torch import Generator, Tensor, nn
 
 from lampwork._core.errors import InputError
 from lampwork._core.seeds import derive
+from lampwork.init.fans import matrices
 from lampwork.init.registry import KEEP, PLANNED, UNFILLED, Scheme, fill, parse
 from lampwork.init.survey import Site, survey
 
@@ -28,6 +30,8 @@ def write_rows(rows: Sequence[Row], model: nn.Module, seed: int) -> None:
         require_writable(site, scheme)
     for row, scheme, site in jobs:
         fans = (row.fan_in, row.fan_out)
+        # What the pass over an example told of stacked matrices is in the row alone.
+        site = replace(site, kind=replace(site.kind, parts=row.parts))
         write(site, draw(site, scheme, stream(seed, row.name), *fans))
 
 
@@ -82,7 +86,7 @@ def draw(
 ) -> Tensor:
     """The values as a contiguous float32 tensor on the CPU, part by part."""
     values = torch.empty(site.shape, dtype=torch.float32, device="cpu")
-    for part in values.chunk(site.kind.parts) if site.kind.parts > 1 else (values,):
+    for part in matrices(values, site.kind.parts):
         fill(scheme, part, generator, fan_in=fan_in, fan_out=fan_out)
     padding = getattr(site.module, "padding_idx", None)
     if site.kind.role == "embedding" and padding is not None:

@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
@@ -32,13 +32,15 @@ class Kind:
         role: weight, convolution, transposed, recurrent, packed, embedding, norm, bias or other.
         fan_in: weights that meet in one output unit; None where it has no meaning or is unknown.
         fan_out: weights through which one input unit acts.
-        parts: equal blocks along dimension 0 that are matrices of their own (groups, gates, q/k/v).
+        parts: into how many equal blocks each leading dimension falls that are matrices of their
+            own: `(4,)` for the gates of an LSTM. 0 where every index has its matrix: `(0, 2)` for
+            experts of two stacked matrices each.
     """
 
     role: str
     fan_in: float | None = None
     fan_out: float | None = None
-    parts: int = 1
+    parts: tuple[int, ...] = ()
 
 
 def kind(module: nn.Module, name: str, shape: Sequence[int]) -> Kind:
@@ -53,6 +55,22 @@ def kind(module: nn.Module, name: str, shape: Sequence[int]) -> Kind:
             if found:
                 return found
     return Kind("bias") if name == "bias" and len(shape) == 1 else Kind("other")
+
+
+def matrices(tensor: Tensor, parts: Sequence[int]) -> list[Tensor]:
+    """The matrices that are stacked in a tensor, in order, as views of it; `parts` as in `Kind`."""
+    if parts and parts[0] == 0:
+        return [matrix for index in tensor for matrix in matrices(index, parts[1:])]
+    found = [tensor]
+    for dim, count in enumerate(parts):
+        found = [block for whole in found for block in whole.chunk(count, dim)]
+    return found
+
+
+def matrix_shape(shape: Sequence[int], parts: Sequence[int]) -> tuple[int, ...]:
+    """The shape of each of the `matrices`."""
+    counts = [*parts, *[1] * (len(shape) - len(parts))]
+    return tuple(size // count for size, count in zip(shape, counts, strict=True) if count)
 
 
 def of_shape(shape: Sequence[int]) -> tuple[float, float] | None:
@@ -76,7 +94,7 @@ def _convolution(module: _ConvNd, name: str, shape: Sequence[int]) -> Kind | Non
     if name != "weight":
         return None
     taps, groups = math.prod(shape[2:]), module.groups
-    return Kind("convolution", shape[1] * taps, shape[0] * taps // groups, groups)
+    return Kind("convolution", shape[1] * taps, shape[0] * taps // groups, (groups,))
 
 
 def _transposed(module: _ConvNd, name: str, shape: Sequence[int]) -> Kind | None:
@@ -86,7 +104,7 @@ def _transposed(module: _ConvNd, name: str, shape: Sequence[int]) -> Kind | None
     taps, groups = math.prod(shape[2:]), module.groups
     fan_in = shape[0] * taps / groups / math.prod(module.stride)
     whole = int(fan_in) if fan_in == int(fan_in) else fan_in
-    return Kind("transposed", whole, shape[1] * taps, groups)
+    return Kind("transposed", whole, shape[1] * taps, (groups,))
 
 
 def _embedding(module: nn.Module, name: str, shape: Sequence[int]) -> Kind | None:
@@ -100,12 +118,12 @@ def _recurrent(module: nn.RNNBase | nn.RNNCellBase, name: str, shape: Sequence[i
     if not name.startswith(("weight_ih", "weight_hh", "weight_hr")):
         return None
     gates = 1 if name.startswith("weight_hr") else shape[0] // module.hidden_size
-    return Kind("recurrent", shape[1], shape[0] // gates, gates)
+    return Kind("recurrent", shape[1], shape[0] // gates, (gates,))
 
 
 def _attention(module: nn.Module, name: str, shape: Sequence[int]) -> Kind | None:
     if name == "in_proj_weight":
-        return Kind("packed", shape[1], shape[0] // 3, 3)
+        return Kind("packed", shape[1], shape[0] // 3, (3,))
     if name in ("q_proj_weight", "k_proj_weight", "v_proj_weight"):
         return Kind("weight", shape[1], shape[0])
     if name in ("bias_k", "bias_v"):  # one learned token, (1, 1, width)

@@ -13,7 +13,7 @@ from torch import nn
 from lampwork._core.errors import InputError
 from lampwork.init.apply import place, require_type, write_rows
 from lampwork.init.defaults import WEIGHTS, Choice, choose
-from lampwork.init.fans import RECURRENT, of_shape
+from lampwork.init.fans import RECURRENT, matrix_shape, of_shape
 from lampwork.init.order import following
 from lampwork.init.registry import (
     NAMES,
@@ -28,7 +28,7 @@ from lampwork.init.survey import Site, survey
 from lampwork.init.table import table
 from lampwork.taps.trace import Use, consumers
 
-_SCHEMA = 1
+_SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,10 @@ class Row:
         std: the standard deviation that the values will have, None where they are kept.
         reason: why, in words.
         tied: the other names of the same tensor.
+        depth: how many layers the signal has gone through behind this one, on the longest way;
+            None where no example told.
+        parts: into how many equal blocks each leading dimension falls that are matrices of their
+            own, e.g. `(3,)` for q, k and v; 0 where every index has its matrix, as with experts.
     """
 
     name: str
@@ -62,6 +66,8 @@ class Row:
     std: float | None
     reason: str
     tied: tuple[str, ...]
+    depth: int | None = None
+    parts: tuple[int, ...] = ()
 
 
 class Plan:
@@ -179,7 +185,11 @@ def _use(site: Site, traced: dict[str, Use], guessed: dict[nn.Module, Use]) -> t
         return Use(), ""
     residual = any(traced[name].residual for name in site.names if name in traced)
     if isinstance(site.module, RECURRENT):
-        inner = "sigmoid" if site.kind.parts > 1 else getattr(site.module, "nonlinearity", "linear")
+        inner = (
+            "sigmoid"
+            if site.kind.parts not in ((), (1,))
+            else getattr(site.module, "nonlinearity", "linear")
+        )
         return Use(inner, residual=residual), "by type"
     if site.kind.role == "norm":
         return Use(residual=residual), ""
@@ -228,14 +238,16 @@ def _row(site: Site, use: Use, choice: Choice) -> Row:
         std=_std(site, scheme, fan_in, fan_out),
         reason=choice.reason,
         tied=site.tied,
+        parts=site.kind.parts,
     )
 
 
 def _std(site: Site, scheme: Scheme, fan_in: float | None, fan_out: float | None) -> float | None:
     shape = site.shape
-    part = (shape[0] // site.kind.parts, *shape[1:]) if shape else ()
     try:
-        return expected_std(scheme, part, fan_in=fan_in, fan_out=fan_out)
+        return expected_std(
+            scheme, matrix_shape(shape, site.kind.parts), fan_in=fan_in, fan_out=fan_out
+        )
     except InputError as error:
         raise InputError(f"{site.name!r}: {error}") from error
 
@@ -260,5 +272,5 @@ def _item(row: Row) -> dict[str, Any]:
 def _row_from(item: dict[str, Any]) -> Row:
     item = dict(item)
     scheme = parse((item.pop("scheme"), item.pop("options")), known=PLANNED)
-    shape, tied = tuple(item.pop("shape")), tuple(item.pop("tied"))
-    return Row(**item, shape=shape, tied=tied, scheme=scheme)
+    lists = {key: tuple(item.pop(key)) for key in ("shape", "tied", "parts")}
+    return Row(**item, **lists, scheme=scheme)
