@@ -14,7 +14,7 @@ SRC = Path(__file__).parents[1] / "src" / "lampwork"
 MAY_IMPORT = {
     "_core": set(),
     "_native": {"_core"},
-    "data": {"_core"},
+    "data": {"_core", "_native"},
     "taps": {"_core", "_native"},
     "init": {"_core", "_native", "taps"},
     "record": {"_core"},

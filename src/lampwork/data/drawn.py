@@ -39,7 +39,7 @@ class Drawn:
     to give the same again. Where the indices are ints it is noticed, and warned about.
     """
 
-    kind, known, offset, stride = "drawn", False, 0, 1
+    kind, known, offset, stride, below = "drawn", False, 0, 1, 0
 
     def __init__(
         self,
@@ -177,10 +177,9 @@ def _is_stateful(sampler: Any) -> bool:
 
 def asked_for(index: Any) -> int:
     """How many samples an index stands for; 1 for an empty one, as it takes a turn all the same."""
-    several = isinstance(index, list | tuple | range | np.ndarray) or (
-        isinstance(index, Tensor) and index.dim() > 0
-    )
-    return len(index) or 1 if several else 1
+    if isinstance(index, Tensor):  # first and by its shape: `len` of a tensor takes a microsecond
+        return index.shape[0] or 1 if index.dim() else 1
+    return len(index) or 1 if isinstance(index, list | tuple | range | np.ndarray) else 1
 
 
 def _checksum(index: Any, so_far: int) -> int | None:

@@ -16,7 +16,6 @@ of the ordinary is left to torch's path, so that its result or its error is torc
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
 from itertools import accumulate
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -31,8 +30,14 @@ from torch.utils.data._utils import collate as collating
 Index: TypeAlias = Tensor | range
 """Inside the tree: a 1-D int64 tensor on the CPU, or a range that ascends from 0 or later by 1."""
 
-Gather: TypeAlias = Callable[[Tensor | list[int] | range], Any]
-"""From the indices of a batch to the batch, or `UNABLE`."""
+
+class Gather(Protocol):
+    """From the indices of a batch to the batch, or `UNABLE`."""
+
+    def __call__(self, index: Tensor | list[int] | range, below: int = 0) -> Any:
+        """With `below` it is known that all indices are from 0 to less than that."""
+        ...
+
 
 UNABLE: Any = object()
 """What a `Gather` returns for a batch that only torch's own path can make, or refuse."""
@@ -66,16 +71,18 @@ def gather_of(dataset: Any, collate_fn: Any) -> Gather | None:
         source = _source_of(dataset, watched)
     except (_Irregular, IndexError, OverflowError, RuntimeError):
         return None
-    return lambda index: _gathered(source, watched, index)
+    return lambda index, below=0: _gathered(source, watched, index, below)
 
 
-def _gathered(source: _Source, watched: list[_Watched], index: Any) -> Any:
+def _gathered(source: _Source, watched: list[_Watched], index: Any, below: int) -> Any:
     try:
         if torch._C._len_torch_function_stack() or torch._C._len_torch_dispatch_stack():
             _refuse_modes()
         for dataset, name, value in watched:
             if getattr(dataset, name) is not value:
                 return UNABLE
+        if 0 < below <= source.size and type(index) is Tensor and index.shape[0]:
+            return source.take(index)
         return source.take(_within(_index_of(index), source.size))
     # torch's errors too, e.g. when memory runs out: its own path tells it in its own words.
     except (_Irregular, IndexError, OverflowError, RuntimeError):

@@ -46,6 +46,11 @@ class Order(Protocol):
     offset: int
     stride: int
 
+    @property
+    def below(self) -> int:
+        """All indices are from 0 to less than this, 0 where nothing is known of them."""
+        ...
+
     def __next__(self) -> Any:
         """What the index sampler gives next; `StopIteration` at the end."""
         ...
@@ -109,6 +114,7 @@ class _Sequence(Protocol):
     kind: str
     offset: int
     stride: int
+    below: int
 
     def take(self, count: int) -> Indices:
         """The next so many, fewer at the end."""
@@ -158,13 +164,19 @@ class _Known:
         self._since = self.taken = state["taken"] if state is not None else 0
         sequence.skip(self.taken)
 
+    @property
+    def below(self) -> int:
+        """As `Order.below`."""
+        return self._sequence.below
+
     def __iter__(self) -> _Known:
         return self
 
     def __next__(self) -> Any:
         wanted = 1 if self._size is None else self._size
         indices = self._sequence.take(wanted)
-        count = len(indices)
+        # By its shape, here and elsewhere: `len` of a tensor takes a microsecond.
+        count = indices.shape[0] if isinstance(indices, Tensor) else len(indices)
         if not count or (self._drop_last and count < wanted):
             raise StopIteration
         self.taken += count * self.stride
@@ -183,6 +195,7 @@ class _Ascending:
 
     def __init__(self, size: int) -> None:
         self._left = range(size)
+        self.below = size
 
     def take(self, count: int) -> range:
         taken, self._left = self._left[:count], self._left[count:]
@@ -212,16 +225,19 @@ class _Shuffled:
         self._told = state
         self._begun = False
         self._skipped = 0
-        self._here = _NONE
+        self._here, self._at = _NONE, 0
+        """A permutation, and the place of its next index."""
+        self.below = 0
 
     def take(self, count: int) -> Tensor:
         if not self._begun:
             self._begin()
-        if count <= len(self._here):
-            taken, self._here = self._here[:count], self._here[count:]
-            return taken
+        at = self._at
+        if at + count <= self._here.shape[0]:
+            self._at += count
+            return self._here.narrow(0, at, count)
         # Copied, so that the used permutation is gone before the next is drawn.
-        parts, self._here = [self._here.clone()], _NONE
+        parts, self._here, self._at = [self._here[at:].clone()], _NONE, 0
         while (missing := count - sum(map(len, parts))) and self._whole >= 0:
             drawn = self._draw()
             parts.append(drawn[:missing])
@@ -244,7 +260,7 @@ class _Shuffled:
 
     def _begin(self) -> None:
         self._begun = True
-        self._size = len(self._sampler.data_source)
+        self._size = self.below = len(self._sampler.data_source)
         saved, given = self._told or {}, self._sampler.generator
         if saved and saved["size"] != self._size:
             raise InputError(
@@ -304,6 +320,7 @@ class _Dealt:
         self.offset, self.stride = sampler.rank, sampler.num_replicas
         self._told = state
         self._start = self._next = 0
+        self.below = 0
         self._share: Tensor | None = None
         self._ahead = _NONE
         if state is not None and (state["seed"] is not None) != sampler.shuffle:

@@ -11,6 +11,7 @@ from torch.utils.data import default_collate, get_worker_info
 from torch.utils.data._utils import collate as collating
 from torch.utils.data._utils import worker as torchs_worker
 
+from lampwork.data import DataLoader
 from lampwork.data.arena.stacking import Stacking
 from tests.data.arena.sides import DTYPES, Arena, Pair, assert_alike, filled, needs_memfd
 
@@ -237,3 +238,12 @@ def test_between_batches_torch_stacks():
     """While no batch is being made the function is torch's."""
     with stacking_into(None):
         assert default_collate([torch.ones(2)] * 2).equal(torch.ones(2, 2))
+
+
+def test_large_batches_are_torchs_too():
+    """What is stacked past the caches arrives bit for bit, the last short batch as well."""
+    images = [torch.randn(3, 256, 256) for _ in range(50)]
+    theirs = list(torch.utils.data.DataLoader(images, 24))
+    ours = list(DataLoader(images, 24, num_workers=1))
+    assert [x.shape[0] for x in ours] == [24, 24, 2]
+    assert all(torch.equal(a, b) for a, b in zip(theirs, ours, strict=True))

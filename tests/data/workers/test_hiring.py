@@ -21,6 +21,7 @@ import torch
 import torch.utils.data as reference
 
 from lampwork.data import DataLoader
+from lampwork.data.workers import fingerprint
 
 pytestmark = [
     # Python warns of forking beside other threads, such as the one that watches a test's time.
@@ -631,3 +632,20 @@ class Listed(Held):
 
 
 assert sys.modules[__name__].Listed is Listed  # spawned workers find it by its name
+
+
+@pytest.mark.parametrize(
+    ("file", "installed"),
+    [
+        ("/usr/lib/python3/dist-packages/torch/__init__.py", True),
+        ("/home/me/.local/lib/python3.11/site-packages/pkg/mod.py", True),
+        ("/home/me/project/site_packages.py", False),
+        (None, False),
+    ],
+)
+def test_packages_are_left_alone_wherever_they_are_installed(monkeypatch, file, installed):
+    """Also those of the base environment and of the user, which are not below `purelib`."""
+    module = types.ModuleType("somewhere")
+    module.__file__ = file
+    monkeypatch.setitem(sys.modules, "somewhere", module)
+    assert fingerprint._installed("somewhere") is installed

@@ -5,6 +5,7 @@
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>
 
+extern PyMethodDef lampwork_copy_methods[];
 extern PyMethodDef lampwork_stats_methods[];
 extern PyMethodDef lampwork_philox_methods[];
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data._utils import collate
 
+from lampwork._native import streamed
 from lampwork.data.arena.slots import Slot
 
 
@@ -50,6 +51,8 @@ class Stacking:
             # Given as well where it does not fit: with an output, torch.stack keeps the dtype of
             # the first tensor and refuses gradients, as in torch's own workers.
             out = torch.empty(shape, dtype=first.dtype, device="cpu")
+        if streamed.pays(out) and streamed.stack(batch, out):
+            return out
         try:
             return torch.stack(batch, 0, out=out)  # type: ignore[arg-type]
         except TypeError:  # not all are tensors: torch's function has its own words for that

@@ -11,6 +11,7 @@ import dataclasses
 import enum
 import functools
 import io
+import os
 import pickle
 import sys
 import sysconfig
@@ -29,9 +30,9 @@ from lampwork.data.arena.packing import is_plain
 MOST_BYTES = 16 << 20
 """Beyond this, starting workers anew costs less than looking."""
 
-_INSTALLED = tuple(
-    path for name in ("stdlib", "purelib", "platlib") if (path := sysconfig.get_path(name))
-)
+_PYTHONS = tuple(path for name in ("stdlib", "platstdlib") if (path := sysconfig.get_path(name)))
+_PACKAGES = {"site-packages", "dist-packages"}
+"""Where packages are installed: the environment's, the base environment's, the user's own."""
 
 
 class Unclear(Exception):
@@ -145,7 +146,9 @@ def _words(code: types.CodeType) -> set[str]:
 def _installed(module: str | None) -> bool:
     """Whether a module belongs to Python or an installed package, whose globals are left alone."""
     file = getattr(sys.modules.get(module or ""), "__file__", None)
-    return module == "builtins" or bool(file and file.startswith(_INSTALLED))
+    if module == "builtins" or not file:
+        return module == "builtins"
+    return file.startswith(_PYTHONS) or not _PACKAGES.isdisjoint(file.split(os.sep))
 
 
 def _pickled(value: Any, code: list[Any]) -> bytes:

@@ -44,10 +44,10 @@ class InProcess(Iteration):
         while True:
             index, position = self._index()
             if self._gather is not None:
-                batch = self._gather(index)
+                batch = self._gather(index, self._order.below)
                 if batch is not UNABLE:
                     task = Task(index, position, self._order.stride)
-                    return self._ready(batch), task, len(index)
+                    return self._ready(batch), task, asked_for(index)
             task = Task(self._listed(index), position, self._order.stride)
             fetched = self._fetched(task)
             self._note(task, fetched)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 from torch.utils.data import dataloader as torchs
 
@@ -32,6 +34,11 @@ class Iteration(torchs._BaseDataLoaderIter):
     _order: Order
     _to_replay: int
     """Batches of a resumed stream that are to be dropped before the first is handed over."""
+
+    def __new__(cls, loader: DataLoader) -> Iteration:
+        """An instance of `cls`; of a subclass of it for a stream."""
+        stream = loader._dataset_kind == torchs._DatasetKind.Iterable
+        return object.__new__(_of_streams(cls) if stream else cls)
 
     def _next_batch(self) -> tuple[Any, Task, int]:
         """The next batch with its task and the number of its samples; or `StopIteration`."""
@@ -89,6 +96,14 @@ class Iteration(torchs._BaseDataLoaderIter):
             self._next_batch()
             self._to_replay -= 1
 
+    def __next__(self) -> Any:
+        # torch names the call for its profiler, which costs as much as gathering a small batch.
+        if torch.autograd._profiler_enabled():
+            return super().__next__()
+        batch = self._next_data()
+        self._num_yielded += 1
+        return batch
+
     def _next_data(self) -> Any:
         asked_s = clock.monotonic_s()
         try:
@@ -103,6 +118,12 @@ class Iteration(torchs._BaseDataLoaderIter):
         self._position.batches += 1
         self._position.taken += task.stride * asked_for(task.index)
         return batch
+
+
+@cache
+def _of_streams(kind: type[Iteration]) -> type[Iteration]:
+    """The same iterator with torch's `__next__`, which warns of streams longer than they said."""
+    return type(kind.__name__, (kind,), {"__next__": torchs._BaseDataLoaderIter.__next__})
 
 
 def job_of(loader: DataLoader) -> Job:
