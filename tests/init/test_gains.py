@@ -9,7 +9,7 @@ from torch import nn
 
 from lampwork._core.errors import InputError
 from lampwork.init.gains import NONLINEARITIES, gain
-from lampwork.taps.trace import ACTIVATIONS
+from lampwork.taps.functions import ACTIVATIONS
 
 # Written out a second time from the formulas, not from torch.
 FORMULAS = {

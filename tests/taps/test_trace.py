@@ -5,7 +5,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 from lampwork._core.errors import InputError
-from lampwork.taps.trace import Use, consumers
+from lampwork.taps.trace import Use, consumers, trace
 
 
 class Calls(nn.Module):
@@ -287,7 +287,7 @@ def test_the_model_is_afterwards_as_it_was():
 def test_a_failing_pass_is_told_and_leaves_the_model_as_it_was():
     """The error shows the example and what the model said."""
     model = nn.Sequential(nn.Dropout(), _linear()).train()
-    with pytest.raises(InputError, match=r"\(\(2, 3\) torch.float32\): RuntimeError: .*: pass a t"):
+    with pytest.raises(InputError, match=r"\(\(2, 3\) torch.float32\): Linear .1. expects 4"):
         consumers(model, torch.randn(2, 3))
     assert all(module.training for module in model.modules())
     with pytest.raises(InputError, match=r"\(no tensor\): TypeError"):
@@ -300,3 +300,195 @@ def test_a_scripted_model_stays_unseen_without_harm():
     model = torch.jit.script(nn.Sequential(_linear(), nn.BatchNorm1d(4)).train())
     assert consumers(model, X) == {}
     assert model.training
+
+
+@pytest.mark.parametrize(
+    ("spelled", "expected"),
+    [
+        (lambda x: x * torch.sigmoid(x), "silu"),
+        (lambda x: x.sigmoid().mul(x), "silu"),
+        (lambda x: x * torch.sigmoid(1.702 * x), "gelu"),
+        (lambda x: x / 2 * (1 + torch.erf(x / 2**0.5)), "gelu"),
+        (
+            lambda x: 0.5 * x * (1 + torch.tanh(0.79788456 * (x + 0.044715 * torch.pow(x, 3.0)))),
+            "gelu",
+        ),
+        (lambda x: x * torch.tanh(F.softplus(x)), "mish"),
+        (lambda x: x * F.relu6(x + 3) / 6, "hardswish"),
+        (lambda x: x * F.hardsigmoid(x), "hardswish"),
+        (lambda x: F.relu(x) ** 2, "relu"),
+    ],
+)
+def test_a_nonlinearity_that_is_written_out_is_told_by_what_it_spells(spelled, expected):
+    """As transformers' `gelu_new` and many a research code have it."""
+    model = Calls(lambda m, x: m.b(spelled(m.a(x))), a=_linear(), b=_linear())
+    assert consumers(model, X) == {"a.weight": Use(expected), "b.weight": Use()}
+
+
+@pytest.mark.parametrize(
+    ("gated", "expected"),
+    [
+        (lambda m, x: torch.sigmoid(m.a(x)) * m.b(x), "sigmoid linear"),
+        (lambda m, x: F.silu(m.a(x)) * m.b(x), "silu linear"),
+        (lambda m, x: torch.tanh(m.a(x)) * torch.sigmoid(m.b(x)), "tanh sigmoid"),
+        (
+            lambda m, x: torch.sigmoid(m.a(x)[:, :2]) * m.a(x)[:, 2:] + m.b(x)[:, :2],
+            "sigmoid linear",
+        ),
+    ],
+)
+def test_a_gate_on_another_signal_is_what_it_is(gated, expected):
+    """Gated units multiply two different things, also where both come from one layer."""
+    uses = consumers(Calls(gated, a=_linear(), b=_linear()), X)
+    assert " ".join(use.nonlinearity for use in uses.values()) == expected
+
+
+class Parts(nn.Module):
+    """Parameters in every place that they can have."""
+
+    def __init__(self):
+        super().__init__()
+        shapes = {
+            "out_in": (3, 4),
+            "in_out": (3, 5),
+            "experts": (2, 6, 5),
+            "kernel": (4, 1, 3),
+            "scale": (6,),
+            "gemma": (6,),
+            "shift": (6,),
+            "token": (1, 1, 6),
+            "position": (3, 6),
+            "table": (7, 4),
+            "layer_scale": (6,),
+            "layer_shift": (6,),
+        }
+        for name, shape in shapes.items():
+            setattr(self, name, nn.Parameter(torch.ones(shape)))
+
+    def forward(self, tokens):
+        x = self.table[tokens]  # (2, 2, 4)
+        x = F.conv1d(x.transpose(1, 2), self.kernel, groups=4, padding=1).transpose(1, 2)
+        x = F.linear(x, self.out_in) @ self.in_out
+        x = torch.einsum("bti,oi->bto", x, self.experts[1])
+        x = x * self.scale * (1 + self.gemma) + self.shift
+        x = torch.cat([self.token.expand(2, -1, -1), x], 1) + self.position
+        return F.layer_norm(x, (6,), self.layer_scale, self.layer_shift)
+
+
+def test_the_place_of_every_parameter_is_told():
+    """Matrices with the dimensions they sum over, scales, shifts, tokens, tables."""
+    places = trace(Parts(), torch.zeros(2, 2, dtype=torch.long)).places
+    assert {name: (place.does, place.summed, place.stacked) for name, place in places.items()} == {
+        "table": ("table", (), ()),
+        "kernel": ("convolution", (), ()),
+        "out_in": ("matrix", (1,), ()),
+        "in_out": ("matrix", (0,), ()),
+        "experts": ("matrix", (2,), (0,)),
+        "scale": ("scale", (), ()),
+        "gemma": ("offset", (), ()),
+        "shift": ("shift", (), ()),
+        "token": ("token", (), ()),
+        "position": ("token", (), ()),
+        "layer_scale": ("scale", (), ()),
+        "layer_shift": ("shift", (), ()),
+    }
+    depths = {name: place.depth for name, place in places.items()}
+    assert [depths[n] for n in ("table", "kernel", "out_in", "in_out", "experts")] == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]
+    assert {depths["scale"], depths["layer_shift"]} == {5}
+    assert {name for name, place in places.items() if place.ends} == {"experts"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("shape", [(3, 4), (4, 4), (1, 4), (4, 1), (1, 1)])
+def test_the_summed_dimension_is_told_through_views_and_casts(shape, turned, dtype):
+    """`x @ w` sums over the first dimension of w, `x @ w.T` over its last."""
+
+    class Product(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.ones(shape))
+
+        def forward(self, x):
+            w = self.w.to(dtype)
+            return x.to(dtype) @ (w.T if turned else w)
+
+    place = trace(Product(), torch.ones(2, shape[1 if turned else 0])).places["w"]
+    if shape != (1, 1):
+        assert place.summed == ((1,) if turned else (0,))
+
+
+def test_queries_and_keys_feed_the_attention_and_end_nothing():
+    """Only the last layer's output goes out of the model."""
+
+    def forward(m, x):
+        return m.o((m.q(x) @ m.k(x).transpose(-2, -1)).softmax(-1) @ m.v(x)).log_softmax(-1)
+
+    layers = {name: _linear() for name in "qkvo"}
+    places = trace(Calls(forward, **layers), torch.randn(2, 3, 4)).places
+    assert {name for name, place in places.items() if place.ends} == {"o.weight"}
+
+
+@pytest.mark.parametrize(
+    ("model", "example", "message"),
+    [
+        (
+            lambda: nn.Sequential(nn.Flatten(), _linear(8)),
+            torch.ones(2, 2, 3),
+            r"Linear '1' expects 8 features, was given 6 in \(2, 6\) in linear: RuntimeError: .*: "
+            "pass an example by which its input ends in 8",
+        ),
+        (
+            lambda: nn.Sequential(nn.Conv2d(3, 4, 3)),
+            torch.ones(2, 1, 8, 8),
+            r"Conv2d '0' expects 3 channels, was given 1 in \(2, 1, 8, 8\) in conv2d: .*: pass an "
+            r"example by which its input is \(N, 3, …\)",
+        ),
+        (
+            lambda: nn.Sequential(nn.Conv2d(3, 4, 3)),
+            torch.ones(2, 8),
+            r"Conv2d '0' expects 4 dimensions \(N, 3, …\), was given 2 in \(2, 8\)",
+        ),
+        (
+            lambda: nn.Sequential(nn.Embedding(5, 4)),
+            torch.tensor([[7]]),
+            "Embedding '0' has 5 rows, was given the index 7 in embedding: .*: pass indices b",
+        ),
+        (
+            lambda: nn.Sequential(nn.Embedding(5, 4)),
+            torch.ones(2, 3),
+            r"Embedding '0' expects indices, was given torch.float32 \(2, 3\).*: pass integers",
+        ),
+        (
+            lambda: nn.Sequential(_linear()).bfloat16(),
+            torch.ones(2, 4),
+            r"Linear '0' is torch.bfloat16, was given torch.float32 \(2, 4\).*: pass floating "
+            "point tensors as torch.bfloat16",
+        ),
+        (
+            lambda: nn.Sequential(_linear()),
+            torch.ones(2, 4, device="meta"),
+            r"the example \(2, 4\) is on meta, the model on cpu: pass example.to\('cpu'\)",
+        ),
+        (
+            lambda: nn.Sequential(Calls(lambda m, x: m.fc(x) + torch.ones(3), fc=_linear())),
+            torch.ones(2, 4),
+            r"Calls '0' fails on \(2, 4\) torch.float32, \(3,\) torch.float32 in add: RuntimeError",
+        ),
+        (
+            lambda: nn.Sequential(Calls(lambda m, x: {}["k"], fc=_linear())),
+            torch.ones(2, 4),
+            "Calls '0': KeyError: 'k': pass a tensor, a tuple",
+        ),
+    ],
+)
+def test_the_layer_on_which_the_example_fails_is_told(model, example, message):
+    """With what it expects and what it was given."""
+    with pytest.raises(InputError, match=message):
+        trace(model(), example)

@@ -13,7 +13,7 @@ from lampwork.init.survey import Site
 from lampwork.taps.trace import Use
 
 # Roles that a scheme given for the whole model applies to.
-WEIGHTS = ("weight", "convolution", "transposed", "recurrent", "packed")
+WEIGHTS = ("weight", "convolution", "transposed", "recurrent", "packed", "expert")
 
 
 class Choice(NamedTuple):
@@ -36,15 +36,19 @@ def choose(site: Site, use: Use, source: str) -> Choice | None:
             return _buffer(site)
         case "bias":
             return _bias(site)
-        case "norm" if site.attribute == "weight":
+        case "norm" if site.kind.start is not None and site.kind.start != 1.0:
+            return _start(site, site.kind.start)
+        case "norm" if site.attribute == "weight" or site.kind.start == 1.0:
             return Choice(Scheme("ones"), "normalisation starts as the identity: scale 1")
         case "norm":
             return Choice(Scheme("zeros"), "normalisation starts as the identity: shift 0")
         case "embedding":
             return _embedding(site)
-        case "recurrent" | "packed":
+        case "recurrent":
             return _stacked(site)
-        case "weight" | "convolution" | "transposed":
+        case "packed" if isinstance(site.module, nn.MultiheadAttention):
+            return _stacked(site)
+        case "weight" | "convolution" | "transposed" | "packed" | "expert":
             return _weight(site, use, source)
     return _other(site)
 
@@ -92,7 +96,19 @@ def _buffer(site: Site) -> Choice:
     return Choice(UNFILLED, reason)
 
 
+def _start(site: Site, value: float) -> Choice:
+    if site.kind.role == "norm" and value == 0.0:
+        return Choice(Scheme("zeros"), "normalisation starts as the identity: scale 1 + 0")
+    if site.stored.is_meta:
+        return Choice(Scheme("ones"), "a scale starts at 1; on meta its own constant is not known")
+    return Choice(
+        Scheme("constant", {"val": value}), "a scale starts at the constant that it was built with"
+    )
+
+
 def _other(site: Site) -> Choice | None:
+    if site.kind.start is not None:
+        return _start(site, site.kind.start)
     if isinstance(site.module, nn.PReLU):
         slope = {"val": site.module.init}
         return Choice(Scheme("constant", slope), "the slope that the layer was built with")

@@ -35,12 +35,14 @@ class Kind:
         parts: into how many equal blocks each leading dimension falls that are matrices of their
             own: `(4,)` for the gates of an LSTM. 0 where every index has its matrix: `(0, 2)` for
             experts of two stacked matrices each.
+        start: the constant that a scale starts at; None for what is no scale, or starts at 1.
     """
 
     role: str
     fan_in: float | None = None
     fan_out: float | None = None
     parts: tuple[int, ...] = ()
+    start: float | None = None
 
 
 def kind(module: nn.Module, name: str, shape: Sequence[int]) -> Kind:
@@ -54,6 +56,8 @@ def kind(module: nn.Module, name: str, shape: Sequence[int]) -> Kind:
             found = explain(module, name, shape)
             if found:
                 return found
+    if _is_conv1d(module) and name == "weight":
+        return _conv1d(name, shape) or Kind("other")
     return Kind("bias") if name == "bias" and len(shape) == 1 else Kind("other")
 
 
@@ -83,6 +87,21 @@ def of_shape(shape: Sequence[int]) -> tuple[float, float] | None:
 
 def _linear(module: nn.Module, name: str, shape: Sequence[int]) -> Kind | None:
     return Kind("weight", shape[1], shape[0]) if name == "weight" else None
+
+
+def _is_conv1d(module: nn.Module) -> bool:
+    """The linear layer of OpenAI's GPT as transformers has it; its type is told by its name."""
+    return type(module).__name__ == "Conv1D" and hasattr(module, "nf") and hasattr(module, "nx")
+
+
+def _conv1d(name: str, shape: Sequence[int]) -> Kind | None:
+    # The weight is (in, out); three times as wide as its input it is q, k and v in one.
+    if name != "weight" or len(shape) != 2:
+        return None
+    packed = shape[1] == 3 * shape[0]
+    return (
+        Kind("packed", shape[0], shape[0], (1, 3)) if packed else Kind("weight", shape[0], shape[1])
+    )
 
 
 def _bilinear(module: nn.Module, name: str, shape: Sequence[int]) -> Kind | None:

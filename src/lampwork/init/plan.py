@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +23,12 @@ from lampwork.init.registry import (
     fans_used,
     parse,
 )
+from lampwork.init.roles import told
 from lampwork.init.rules import Rule, last_match, read
 from lampwork.init.survey import Site, survey
 from lampwork.init.table import table
-from lampwork.taps.trace import Use, consumers
+from lampwork.taps.place import Place
+from lampwork.taps.trace import Trace, Use, trace
 
 _SCHEMA = 2
 
@@ -155,22 +157,22 @@ def plan(
             covers, a lazy parameter, or an example that does not run.
         NameNotFound: a rule that matches nothing.
     """
-    sites = survey(model)
+    traced = Trace({}, {}) if example is None else trace(model, example)
+    sites = [told(site, _place(site, traced)) for site in survey(model)]
     whole = parse(scheme, known=("auto", *NAMES))
     parameters = [name for site in sites if not _is_buffer(site) for name in site.names]
     buffers = [name for site in sites if _is_buffer(site) for name in site.names]
     checked = read(rules, parameters, buffers)
     guessed = following(model)
-    traced = {} if example is None else consumers(model, example)
     rows: list[Row] = []
     uncovered: list[Site] = []
     for site in sites:
-        use, source = _use(site, traced, guessed)
+        use, source = _use(site, traced.uses, guessed)
         choice = _choose(site, whole, checked, use, source)
         if choice is None:
             uncovered.append(site)
         else:
-            rows.append(_row(site, use, choice))
+            rows.append(_row(site, use, choice, _place(site, traced)))
     _require_none(uncovered)
     return Plan(model, rows)
 
@@ -179,7 +181,13 @@ def _is_buffer(site: Site) -> bool:
     return site.kind.role == "buffer"
 
 
-def _use(site: Site, traced: dict[str, Use], guessed: dict[nn.Module, Use]) -> tuple[Use, str]:
+def _place(site: Site, traced: Trace) -> Place | None:
+    return next((traced.places[name] for name in site.names if name in traced.places), None)
+
+
+def _use(
+    site: Site, traced: Mapping[str, Use], guessed: Mapping[nn.Module, Use]
+) -> tuple[Use, str]:
     """What the layer's output meets, and how that is known. Biases and buffers have none."""
     if site.kind.role in ("bias", "buffer", "embedding") or site.attribute == "bias":
         return Use(), ""
@@ -213,7 +221,7 @@ def _choose(
     return choose(site, use, source)
 
 
-def _row(site: Site, use: Use, choice: Choice) -> Row:
+def _row(site: Site, use: Use, choice: Choice, place: Place | None) -> Row:
     scheme, shape, options = choice.scheme, site.shape, choice.scheme.options
     read_off = of_shape(shape) if site.kind.role == "other" and len(shape) == 2 else None
     fan_in, fan_out = read_off or (site.kind.fan_in, site.kind.fan_out)
@@ -238,6 +246,7 @@ def _row(site: Site, use: Use, choice: Choice) -> Row:
         std=_std(site, scheme, fan_in, fan_out),
         reason=choice.reason,
         tied=site.tied,
+        depth=place.depth if place else None,
         parts=site.kind.parts,
     )
 
@@ -272,5 +281,5 @@ def _item(row: Row) -> dict[str, Any]:
 def _row_from(item: dict[str, Any]) -> Row:
     item = dict(item)
     scheme = parse((item.pop("scheme"), item.pop("options")), known=PLANNED)
-    lists = {key: tuple(item.pop(key)) for key in ("shape", "tied", "parts")}
-    return Row(**item, **lists, scheme=scheme)
+    item |= {key: tuple(item[key]) for key in ("shape", "tied", "parts")}
+    return Row(**item, scheme=scheme)

@@ -7,10 +7,13 @@ layers it went (`depth`), and from which inputs it comes (`roots`). From these f
 
 - the consumer: the first nonlinearity that meets a layer's output. Everything that is not known
   to be a nonlinearity, a product of data with data or another layer is looked through:
-  normalisation, dropout, pooling, reshaping, scaling, addition;
+  normalisation, dropout, pooling, reshaping, scaling, addition. A nonlinearity that is written
+  out as a product of the signal with a function of itself counts as what it spells: x·σ(x) is
+  `silu`, x·(1 + tanh(…x³…))/2 is `gelu`;
 - the closed residual branch: an addition of two tensors of one shape that come from the same
   input, one of them through more layers than the other. The last layers of the longer way close
-  the branch; the shorter way is the skip.
+  the branch; the shorter way is the skip;
+- what each parameter does (`place`): the matrix of a product, a scale, a token.
 
 Layers are named by their parameters, so a call like `F.linear(x, self.w)` counts as well as a
 module. What runs inside one fused function (LSTM, GRU) stays unseen.
@@ -19,8 +22,7 @@ module. What runs inside one fused function (LSTM, GRU) stays unseen.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,52 +30,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from lampwork._core.errors import InputError
+from lampwork.taps import functions, place
+from lampwork.taps.forward import as_it_was, call_of, explain, on_meta_as_the_model
+from lampwork.taps.place import Place
 from lampwork.taps.structure import map_tensors, tensors
-
-# Nonlinearities by the name of the torch function, with the argument that shapes them.
-ACTIVATIONS: Mapping[str, str | None] = {
-    "celu": "alpha",
-    "elu": "alpha",
-    "gelu": None,
-    "hardshrink": None,
-    "hardsigmoid": None,
-    "hardswish": None,
-    "hardtanh": None,
-    "leaky_relu": "negative_slope",
-    "logsigmoid": None,
-    "mish": None,
-    "prelu": None,
-    "relu": None,
-    "relu6": None,
-    "rrelu": None,
-    "selu": None,
-    "sigmoid": None,
-    "silu": None,
-    "sin": None,
-    "softplus": "beta",
-    "softshrink": None,
-    "softsign": None,
-    "tanh": None,
-    "tanhshrink": None,
-}
-_SYNONYMS = {"log_sigmoid": "logsigmoid", "swish": "silu"}
-
-_CONVOLUTIONS = [f"conv{kind}{n}d" for kind in ("", "_transpose") for n in (1, 2, 3)]
-_RECURRENT = ["lstm", "gru", "rnn_tanh", "rnn_relu"]
-_CELLS = ["lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"]
-# Functions that apply a weight, with the number of leading arguments that are inputs.
-_LAYERS = {
-    **dict.fromkeys(["linear", "embedding", "embedding_bag", *_CONVOLUTIONS], 1),
-    **dict.fromkeys(["bilinear", *_RECURRENT, *_CELLS], 2),
-    "multi_head_attention_forward": 3,
-}
-# A product is a layer where one side is a parameter, and the end of the signal where both are data.
-_PRODUCTS = {"matmul", "mm", "bmm", "mv", "addmm", "baddbmm", "einsum", "__matmul__", "__rmatmul__"}
-_WEIGHINGS = {"softmax", "softmin", "gumbel_softmax"}
-_ATTENTION = "scaled_dot_product_attention"
-_ENDS = _PRODUCTS | _WEIGHINGS | {_ATTENTION, "log_softmax", "glu", "exp", "log", "square", "abs"}
-_ADDITIONS = {"add", "__add__", "__radd__", "__iadd__"}
 
 
 @dataclass(frozen=True)
@@ -92,14 +52,39 @@ class Use:
 
 
 @dataclass(frozen=True)
+class Trace:
+    """What one forward pass told.
+
+    Attributes:
+        uses: name of the parameter → its use, for every parameter of two or more dimensions that
+            a layer's function took, and for those of a normalisation that closes a branch.
+        places: name of the parameter → what it does, for every parameter that the pass met.
+    """
+
+    uses: Mapping[str, Use]
+    places: Mapping[str, Place]
+
+
+@dataclass(frozen=True)
 class _Note:
-    """What is known of one tensor; `weights` is not empty where it is made of parameters only."""
+    """What is known of one tensor.
+
+    `flow` is as `last`, with those layers too of which a softmax hands on weightings. `weights` is
+    not empty where it is made of parameters only, `offset` where 1 was added to one.
+    Of data, `origin` is the tensor that it was computed from value by value, `factor` times it if
+    by nothing but numbers, and `gate` the function of it that it is, with the layers it met.
+    """
 
     weights: frozenset[str] = frozenset()
+    offset: bool = False
     unmet: frozenset[str] = frozenset()
     last: frozenset[str] = frozenset()
+    flow: frozenset[str] = frozenset()
     depth: int = 0
     roots: frozenset[int] = frozenset()
+    origin: int = 0
+    factor: float = 1.0
+    gate: tuple[str, frozenset[str]] | None = None
 
 
 @dataclass(frozen=True)
@@ -118,9 +103,24 @@ class _Call:
         found = (n for t, n in zip(self.inputs, self.notes, strict=True) if t is tensor)
         return next(found, None) or _Note()
 
+    def arguments(self) -> dict[str, Any]:
+        """By name; empty where torch tells no signature."""
+        try:
+            return inspect.signature(self.func).bind(*self.args, **self.kwargs).arguments
+        except (TypeError, ValueError):
+            return {}
+
 
 def consumers(model: nn.Module, example: Any) -> dict[str, Use]:
     """Runs the model once on the example and tells for each parameter what its layer feeds.
+
+    The `uses` of `trace`.
+    """
+    return dict(trace(model, example).uses)
+
+
+def trace(model: nn.Module, example: Any) -> Trace:
+    """Runs the model once on the example and tells what becomes of each parameter.
 
     The pass runs in evaluation mode without gradients. Training flags, buffers and torch's random
     state are afterwards what they were. The activations of the one pass are held until it ends.
@@ -129,27 +129,21 @@ def consumers(model: nn.Module, example: Any) -> dict[str, Use]:
         model: any module; on meta it is traced on meta tensors.
         example: a tensor, a tuple (positional) or a dict (keyword), as the model takes them.
 
-    Returns:
-        Name of the parameter → its use, for every parameter of two or more dimensions that a
-        layer's function took, and for those of a normalisation that closes a branch.
-
     Raises:
-        InputError: the model does not run on the example.
+        InputError: the model does not run on the example; names the layer that failed.
     """
-    args, kwargs = _call_of(example)
-    if any(parameter.is_meta for parameter in model.parameters()):
-        args, kwargs = map_tensors(lambda tensor: tensor.to("meta"), (args, kwargs))
+    args, kwargs = on_meta_as_the_model(model, call_of(example))
     watcher = _Watcher(model, tensors((args, kwargs)))
-    with _as_it_was(model), torch.no_grad(), watcher:
+    with as_it_was(model):
         try:
-            model(*args, **kwargs)
+            with torch.no_grad(), watcher:
+                model(*args, **kwargs)
         except Exception as error:
-            raise InputError(
-                f"the model does not run on the example ({_shapes([args, kwargs])}): "
-                f"{type(error).__name__}: {error}: pass a tensor, a tuple (positional) or a dict "
-                f"(keyword) as {type(model).__name__}.forward takes them"
+            failed = watcher.failed
+            raise explain(
+                model, (args, kwargs), error, failed and (failed.name, failed.inputs)
             ) from error
-    return watcher.uses()
+    return watcher.found()
 
 
 class _Watcher(TorchFunctionMode):
@@ -157,22 +151,33 @@ class _Watcher(TorchFunctionMode):
 
     def __init__(self, model: nn.Module, inputs: list[Tensor]) -> None:
         super().__init__()
+        self.failed: _Call | None = None
+        self._parameters = dict(model.named_parameters())
         self._notes: dict[int, _Note] = {}
         self._held: list[Tensor] = []
         self._met: dict[str, tuple[str, float | None]] = {}
         self._seen: dict[str, None] = {}  # a set that keeps the order of the pass
         self._closing: set[str] = set()
-        for name, parameter in model.named_parameters():
+        self._places: dict[str, Place] = {}
+        self._widths: dict[str, int] = {}
+        self._applied: set[str] = set()
+        self._consumed: set[str] = set()
+        for name, parameter in self._parameters.items():
             self._set(parameter, _Note(weights=frozenset([name])))
         for number, tensor in enumerate(inputs):
-            self._set(tensor, _Note(roots=frozenset([number])))
+            self._set(tensor, _Note(roots=frozenset([number]), origin=id(tensor)))
 
-    def uses(self) -> dict[str, Use]:
+    def found(self) -> Trace:
         """The answer, after the pass."""
-        return {
+        uses = {
             name: Use(*self._met.get(name, ("linear", None)), residual=name in self._closing)
             for name in self._seen
         }
+        places = {
+            name: replace(found, ends=name in self._applied - self._consumed)
+            for name, found in self._places.items()
+        }
+        return Trace(uses, places)
 
     def __torch_function__(
         self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
@@ -181,13 +186,16 @@ class _Watcher(TorchFunctionMode):
         inputs = tensors((args, kwargs))
         # Notes are read before the call: an in-place function returns its own argument.
         notes = [self._notes.get(id(tensor)) for tensor in inputs]
-        call = _Call(_name(func), func, args, kwargs, inputs, notes)
-        result = func(*args, **kwargs)
+        call = _Call(functions.name_of(func), func, args, kwargs, inputs, notes)
+        self.failed = call
+        result = _called(call)
+        self.failed = None
         outputs = [args[0]] if call.name == "__setitem__" else tensors(result)
         if outputs and any(notes) and not call.name.endswith("_like"):
             note = self._follow(call)
+            self._look_for_cuts(call, outputs)
             for tensor in outputs:
-                self._set(tensor, note)
+                self._set(tensor, note if note.origin else replace(note, origin=id(tensor)))
         return result
 
     def _follow(self, call: _Call) -> _Note:
@@ -195,39 +203,101 @@ class _Watcher(TorchFunctionMode):
         data = [note for note in call.notes if note and not note.weights]
         weights = frozenset[str]().union(*(note.weights for note in call.notes if note))
         of_data = any(note is None or not note.weights for note in call.notes)
-        if call.name in _LAYERS or (call.name in _PRODUCTS and weights and of_data):
+        if (
+            call.name in functions.LOOKUPS
+            and weights
+            and call.inputs
+            and call.of(call.inputs[0]).weights
+        ):
+            picked = self._pick(call, data, weights)
+            if picked:
+                return picked
+        if call.name in functions.LAYERS or (
+            call.name in functions.PRODUCTS and weights and of_data
+        ):
             return self._layer(call)
         if not data:
-            return _Note(weights=weights)
+            is_offset = call.name in functions.ADDITIONS and len(call.inputs) == 1
+            return _Note(
+                weights=weights, offset=is_offset or any(n and n.offset for n in call.notes)
+            )
         merged = _merge(data)
-        if call.name in _ADDITIONS:
+        if weights:
+            self._place_others(call, merged.depth)
+        if call.name in functions.ADDITIONS:
             self._close(call)
-        met = _nonlinearity(call) or (("linear", None) if call.name in _ENDS else None)
+        spelled = self._spelled_out(call, data)
+        if spelled:
+            return replace(merged, unmet=merged.unmet - spelled)
+        # A parameter on the way, as in normalisation, belongs to the layers that came last.
+        onwards = replace(merged, last=merged.last | weights, **_pointwise(call, data))
+        met = functions.nonlinearity(call.name, call.args, call.kwargs)
+        gate = functions.gate(call.name, onwards.factor, (onwards.gate or ("",))[0])
+        if gate and onwards.origin:
+            layers = merged.unmet or (onwards.gate[1] if onwards.gate else frozenset())
+            onwards = replace(onwards, gate=(gate, layers))
+        if call.name in functions.ENDS:
+            if call.name in functions.PRODUCTS or call.name == functions.ATTENTION:
+                self._consumed |= merged.flow
+            met = met or ("linear", None)
         if met:
             self._meet(merged.unmet, met)
-            return replace(merged, unmet=frozenset(), last=_carried(call, merged))
-        # A parameter on the way, as in normalisation, belongs to the layers that came last.
-        return replace(merged, last=merged.last | weights)
+            return replace(onwards, unmet=frozenset(), last=_carried(call, merged), factor=1.0)
+        return onwards
 
     def _layer(self, call: _Call) -> _Note:
         """A layer consumes what comes in linearly, and starts anew."""
-        count = _LAYERS.get(call.name, 0)
+        count = functions.LAYERS.get(call.name, 0)
         leading = {id(tensor) for tensor in tensors(call.args[:count])}
         data: list[_Note] = []
-        matrices = frozenset[str]()
+        operands: list[tuple[Tensor, frozenset[str]]] = []
+        vectors: list[tuple[Tensor, _Note]] = []
         for tensor, note in zip(call.inputs, call.notes, strict=True):
             if note and (id(tensor) in leading or not note.weights):
                 data.append(note)
             elif note and tensor.dim() >= 2:
-                matrices |= note.weights
+                operands.append((tensor, note.weights))
+            elif note:
+                vectors.append((tensor, note))
+        matrices = frozenset[str]().union(*(names for _, names in operands))
         self._seen |= dict.fromkeys(sorted(matrices))
+        self._applied |= matrices
         merged = _merge(data)
+        for operand, names in operands:
+            self._place_matrices(call, operand, names, merged.depth)
+        for _, note in vectors:
+            self._place("shift", note.weights, merged.depth)
         self._meet(merged.unmet, ("linear", None))
+        self._consumed |= merged.flow
         ends = matrices
         if call.name == "multi_head_attention_forward":
-            bound = inspect.signature(call.func).bind(*call.args, **call.kwargs).arguments
-            ends = call.of(bound["out_proj_weight"]).weights
-        return _Note(unmet=ends, last=ends, depth=merged.depth + 1, roots=merged.roots)
+            ends = call.of(call.arguments()["out_proj_weight"]).weights
+        return _started(ends, merged)
+
+    def _pick(self, call: _Call, data: list[_Note], weights: frozenset[str]) -> _Note | None:
+        """Rows of a table that were looked up are signal; experts that were chosen are weights."""
+        if call.name.startswith("embedding"):
+            return None
+        table, others = call.inputs[0], call.inputs[1:]
+        by_rows = table.dim() <= 2 and any(index.dim() for index in others) and bool(data)
+        if not by_rows:
+            return _Note(weights=weights)
+        merged = _merge(data)
+        self._place("table", weights, merged.depth)
+        self._seen |= dict.fromkeys(sorted(weights))
+        return _started(weights, merged)
+
+    def _spelled_out(self, call: _Call, data: list[_Note]) -> frozenset[str]:
+        """The layers of whose output x this call computes x·f(x), a nonlinearity written out."""
+        if call.name not in functions.MULTIPLICATIONS or len(data) != 2:
+            return frozenset()
+        one, other = data if data[0].gate else data[::-1]
+        spelled = functions.self_gated(one.gate[0]) if one.gate and not other.gate else None
+        if not one.gate or not spelled or not one.origin or one.origin != other.origin:
+            return frozenset()
+        for layer in one.gate[1]:
+            self._met[layer] = (spelled, None)
+        return one.gate[1]
 
     def _meet(self, layers: frozenset[str], met: tuple[str, float | None]) -> None:
         for layer in layers:
@@ -243,6 +313,56 @@ class _Watcher(TorchFunctionMode):
             self._closing |= longer.last
             self._seen |= dict.fromkeys(sorted(longer.last))
 
+    def _place(self, does: str, names: frozenset[str], depth: int) -> None:
+        for name in names:
+            self._places.setdefault(name, Place(does, depth))
+
+    def _place_matrices(
+        self, call: _Call, operand: Tensor, names: frozenset[str], depth: int
+    ) -> None:
+        for name in names:
+            parameter = self._parameters[name]
+            does, summed, stacked = place.of_product(
+                call.name, call.args, call.kwargs, operand, parameter
+            )
+            if call.name.startswith("embedding"):
+                does = "table"
+            self._places.setdefault(name, Place(does, depth, summed, stacked))
+            kept = {*range(parameter.dim())} - {*summed, *stacked}
+            if does == "matrix" and len(kept) == 1:
+                self._widths[name] = parameter.shape[kept.pop()]
+
+    def _place_others(self, call: _Call, depth: int) -> None:
+        """Parameters that meet data outside of a layer: scales, shifts, tokens."""
+        affine = functions.AFFINE.get(call.name)
+        for tensor, note in zip(call.inputs, call.notes, strict=True):
+            if not note or not note.weights:
+                continue
+            if affine:
+                positions = [n for n, value in enumerate(call.args) if value is tensor]
+                does = (
+                    "shift"
+                    if positions == [affine[1]] or call.kwargs.get("bias") is tensor
+                    else "scale"
+                )
+            elif call.name in functions.MULTIPLICATIONS:
+                does = "offset" if note.offset else "scale"
+            elif call.name in functions.ADDITIONS:
+                does = "shift" if tensor.numel() == max(tensor.shape, default=1) else "token"
+            else:
+                does = "token" if call.name in functions.JOINS else "other"
+            self._place(does, note.weights, depth)
+
+    def _look_for_cuts(self, call: _Call, outputs: list[Tensor]) -> None:
+        if call.name not in functions.CUTS or not call.inputs:
+            return
+        note = call.of(call.inputs[0])
+        if len(note.last) == 1 and note.unmet == note.last:
+            (name,) = note.last
+            pieces = place.cut(call.name, call.args, outputs, self._widths.get(name, 0))
+            if pieces > 1 and self._places[name].pieces == 1:
+                self._places[name] = replace(self._places[name], pieces=pieces)
+
     def _set(self, tensor: Tensor, note: _Note) -> None:
         self._notes[id(tensor)] = note
         self._held.append(tensor)
@@ -252,75 +372,44 @@ def _merge(notes: list[_Note]) -> _Note:
     return _Note(
         unmet=frozenset[str]().union(*(note.unmet for note in notes)),
         last=frozenset[str]().union(*(note.last for note in notes)),
+        flow=frozenset[str]().union(*(note.flow for note in notes)),
         depth=max((note.depth for note in notes), default=0),
         roots=frozenset[int]().union(*(note.roots for note in notes)),
     )
 
 
+def _started(layers: frozenset[str], before: _Note) -> _Note:
+    """The note of what layers give."""
+    depth, roots = before.depth + 1, before.roots
+    return _Note(unmet=layers, last=layers, flow=layers, depth=depth, roots=roots)
+
+
+def _called(call: _Call) -> Any:
+    """The result; on meta, torch's grouped product knows the shape of bfloat16 alone."""
+    args, kwargs = call.args, call.kwargs
+    if call.name not in functions.GROUPED or not call.inputs[0].is_meta:
+        return call.func(*args, **kwargs)
+    dtype = call.inputs[0].dtype
+    args, kwargs = map_tensors(
+        lambda t: t.bfloat16() if t.is_floating_point() else t, (args, kwargs)
+    )
+    return call.func(*args, **kwargs).to(dtype)
+
+
+def _pointwise(call: _Call, data: list[_Note]) -> dict[str, Any]:
+    """What is still known of the tensor that the result was computed from value by value."""
+    origin = data[0].origin
+    if call.name not in functions.POINTWISE or any(note.origin != origin for note in data):
+        return {}
+    gates = [note.gate for note in data if note.gate]
+    factor = data[0].factor * functions.scalar_factor(call.name, call.args)
+    return {"origin": origin, "factor": factor, "gate": gates[0] if gates else None}
+
+
 def _carried(call: _Call, merged: _Note) -> frozenset[str]:
     """Which last layers a result still comes from: attention hands on its values only."""
-    if call.name in _WEIGHINGS:
+    if call.name in functions.WEIGHINGS:
         return frozenset()
-    if call.name == _ATTENTION and len(call.args) >= 3:
+    if call.name == functions.ATTENTION and len(call.args) >= 3:
         return call.of(call.args[2]).last
     return merged.last
-
-
-def _name(func: Callable) -> str:
-    """`relu` for torch.relu, F.relu, Tensor.relu_ and so on."""
-    name = getattr(func, "__name__", "")
-    if not name.startswith("__"):
-        name = name.rstrip("_")
-    return _SYNONYMS.get(name, name)
-
-
-def _nonlinearity(call: _Call) -> tuple[str, float | None] | None:
-    """The nonlinearity that the call is and the argument that shapes it; None for the others."""
-    name, args, kwargs = call.name, call.args, call.kwargs
-    lower = kwargs.get("min_val", kwargs.get("min", args[1] if len(args) > 1 else None))
-    if name in ("clamp", "clamp_min") and isinstance(lower, int | float) and lower == 0:
-        return ("relu", None) if len(args) < 3 and kwargs.get("max") is None else None
-    if name not in ACTIVATIONS:
-        return None
-    if name == "hardtanh" and lower == 0:
-        return "relu6", None  # nn.ReLU6 calls hardtanh(0, 6)
-    keyword = ACTIVATIONS[name]
-    value = kwargs.get(keyword, args[1] if len(args) > 1 else None) if keyword else None
-    return name, float(value) if isinstance(value, int | float) else None
-
-
-def _call_of(example: Any) -> tuple[tuple, dict[str, Any]]:
-    if isinstance(example, Mapping):
-        return (), dict(example)
-    return (example if isinstance(example, tuple) else (example,)), {}
-
-
-def _shapes(tree: Any) -> str:
-    shapes = [f"{tuple(tensor.shape)} {tensor.dtype}" for tensor in tensors(tree)]
-    return ", ".join(shapes) or "no tensor"
-
-
-@contextmanager
-def _as_it_was(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; flags, buffers and torch's random state restored afterwards."""
-    flags = [(module, module.training) for module in model.modules()]
-    # A scripted module keeps its buffers elsewhere, and its inside is not seen anyway.
-    eager = [module for module in model.modules() if isinstance(module._buffers, dict)]
-    buffers = [(module, dict(module._buffers)) for module in eager]
-    values = [(buffer, buffer._version, buffer.detach().clone()) for buffer in model.buffers()]
-    devices = {p.device.index or 0 for p in model.parameters() if p.is_cuda}
-    with torch.random.fork_rng(devices=sorted(devices)):
-        try:
-            # The flag alone: `train()` and `eval()` may be overridden to do more.
-            for module, _ in flags:
-                module.training = False
-            yield
-        finally:
-            for module, flag in flags:
-                module.training = flag
-            for module, own in buffers:
-                module._buffers.update(own)
-            with torch.no_grad():
-                for buffer, version, value in values:
-                    if buffer._version != version:
-                        buffer.copy_(value)
