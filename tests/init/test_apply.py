@@ -183,12 +183,12 @@ def test_buffers_keep_their_values():
     assert model.running_mean.tolist() == [5.0, 5.0]
 
 
-def test_frozen_parameters_are_written_and_kept_ones_are_not():
-    """requires_grad speaks to the optimizer; a rule speaks to the plan."""
+def test_frozen_parameters_are_kept_unless_a_rule_names_them():
+    """What is not to be trained was given its values by somebody."""
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)).requires_grad_(False)
     before = model[1].weight.clone()
-    lw.init.initialize(model, rules=[("1.*", "keep")])
-    assert model[0].bias.eq(0).all()
+    lw.init.initialize(model, rules=[("0.*", "zeros")])
+    assert model[0].weight.eq(0).all()
     assert torch.equal(model[1].weight, before)
 
 

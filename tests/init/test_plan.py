@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import warnings
 
 import pytest
 import torch
@@ -147,7 +148,7 @@ def test_rules_overrule_everything_and_say_so():
     assert (found["head.bias"].scheme, found["head.bias"].std) == ("normal", 0.1)
     assert found["norm.weight"].std is None
     assert found["norm.running_mean"].scheme == "keep"
-    assert found["head.weight"].reason == "rule 'head.*'"
+    assert found["head.weight"].reason == "rule 'head.*', over rule '*'"
 
 
 def test_a_shared_tensor_has_one_row_with_its_other_names():
@@ -276,7 +277,7 @@ class Experts(nn.Module):
     def __init__(self):
         super().__init__()
         self.up = nn.Parameter(torch.empty(8, 16, 4))
-        self.scale = nn.Parameter(torch.empty(4))
+        self.scale = nn.Parameter(torch.arange(4.0))
         self.codes = nn.Parameter(torch.empty(4, 4, dtype=torch.int8), requires_grad=False)
 
 
@@ -289,10 +290,11 @@ KEPT = [("codes", "keep"), ("scale", "keep")]
         (
             {},
             InputError,
-            r"no default covers 'up' \(8, 16, 4\), 'scale' \(4,\), 'codes' .*Experts is not a "
-            r"layer that lampwork knows: give a rule, e.g. rules=\[\('up', .*\('up', 'keep'\)",
+            r"no default covers 'up' \(8, 16, 4\), 'scale' \(4,\): Experts is not a layer that "
+            r"lampwork knows: pass an example, whose forward pass may tell, or give a rule, "
+            r"e.g. rules=\[\('up', .*\('up', 'keep'\)",
         ),
-        ({"scheme": "kaiming_norml"}, InputError, "mean 'kaiming_normal'.*Known: auto, keep, con"),
+        ({"scheme": "kaiming_norml"}, InputError, "mean 'kaiming_normal'.*Known: auto, bert"),
         ({"rules": [("ups", "zeros")]}, NameNotFound, "'ups' matches no .* did you mean 'up'"),
         (
             {"rules": [("up", "xavier_normal"), *KEPT]},
@@ -346,3 +348,127 @@ def test_a_plan_prints_as_an_aligned_table():
     assert lines[-1] == "11 tensors, 8 to write"
     assert len(lines) == 13
     assert repr(lw.init.plan(Net())) == "<Plan of 11 tensors of Net>"
+
+
+def test_a_frozen_parameter_keeps_its_values_unless_a_rule_names_it():
+    """A pretrained backbone, a table of sines; the plan tells."""
+    model = nn.Sequential(nn.Linear(3, 3), nn.Embedding(4, 3), nn.Linear(3, 2))
+    model[0].requires_grad_(False)
+    model[1].requires_grad_(False)
+    for scheme in ("auto", "orthogonal"):
+        found = _rows(model, scheme=scheme, rules=[("1.weight", "ones")])
+        assert found["0.weight"].scheme == found["0.bias"].scheme == "keep"
+        assert found["0.weight"].reason.startswith("frozen")
+        assert found["1.weight"].scheme == "ones"
+        assert found["2.weight"].scheme != "keep"
+    with torch.device("meta"):
+        empty = nn.Linear(3, 3).requires_grad_(False)
+    assert _rows(empty)["weight"].scheme == "unfilled"
+
+
+def test_quantised_parameters_are_kept():
+    """Integers cannot be trained: they are frozen, and only zeros may be written into them."""
+    model = nn.Module()
+    model.codes = nn.Parameter(torch.ones(4, 4, dtype=torch.int8), requires_grad=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch is about to give these types up
+        packed = torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)
+    model.register_buffer("packed", packed)
+    assert {row.scheme for row in lw.init.plan(model).rows} == {"keep"}
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (
+            lambda: nn.Linear(2, 2, dtype=torch.complex64),
+            r"'weight' is torch.complex64, kaiming_normal draws real .*\('weight', 'keep'\)",
+        ),
+        (
+            lambda: _with(nn.Linear(2, 2), torch.eye(2).to_sparse()),
+            r"'weight' is stored as torch.sparse_coo, kaiming_normal writes dense values: give",
+        ),
+        (lambda: nn.LazyLinear(2), "parameter 'weight' is lazy .*: run one batch through"),
+        (
+            lambda: nn.LazyBatchNorm1d(affine=False),
+            "buffer 'running_mean' is lazy and has no shape yet",
+        ),
+    ],
+)
+def test_tensors_that_hold_no_plain_real_numbers_are_told(build, message):
+    """Complex, sparse and lazy ones, with or without an example."""
+    for example in (None, torch.ones(2, 2)):
+        model = build()
+        with pytest.raises(InputError, match=message):
+            lw.init.plan(model, example if "lazy" in message else None)
+
+
+def _with(layer, weight):
+    layer.weight = nn.Parameter(weight)
+    return layer
+
+
+class RMSNorm(nn.Module):
+    """As language models have it, Gemma's with 1 added to its scale."""
+
+    def __init__(self, width, added):
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((width,), 1.0 - added))
+        self._added = added
+
+    def forward(self, x):
+        scale = self._added + self.weight if self._added else self.weight
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True)) * scale
+
+
+@pytest.mark.parametrize(("added", "scheme"), [(0.0, "ones"), (1.0, "zeros")])
+def test_a_normalisation_of_ones_own_starts_as_the_identity(added, scheme):
+    """With an example by what it does, without one by its name and its constant."""
+    x = torch.ones(2, 4)
+    for example in (x, None):
+        row = _rows(RMSNorm(4, added), example)["weight"]
+        assert (row.role, row.scheme) == (
+            "norm",
+            scheme if example is not None or added else "ones",
+        )
+    with torch.device("meta"):
+        empty = RMSNorm(4, added)
+    assert _rows(empty, x)["weight"].scheme == scheme
+
+
+def test_a_scale_of_ones_own_keeps_the_constant_that_it_was_built_with():
+    """LayerScale starts branches near 0; a scale that was trained is not overwritten unasked."""
+
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.gamma = nn.Linear(4, 4), nn.Parameter(torch.full((4,), 1e-4))
+
+        def forward(self, x):
+            return x + self.gamma * self.fc(x)
+
+    model, x = Scaled(), torch.ones(2, 4)
+    for example in (x, None):
+        row = _rows(model, example)["gamma"]
+        assert (row.scheme, row.role) == ("constant", "other")
+        assert row.scheme.options["val"] == pytest.approx(1e-4)
+    model.gamma = nn.Parameter(torch.arange(4.0))
+    with pytest.raises(InputError, match=r"no default covers 'gamma' \(4,\)"):
+        lw.init.plan(model, x)
+
+
+def test_depth_counts_the_layers_on_the_way():
+    """The longest way counts, and everything that belongs to a layer lies as deep as it."""
+    found = _rows(Net(), X)
+    depths = {name: row.depth for name, row in found.items() if row.role != "buffer"}
+    assert depths == {
+        "conv.weight": 0,
+        "conv.bias": 0,
+        "norm.weight": 1,
+        "norm.bias": 1,
+        "hidden.weight": 1,
+        "hidden.bias": 1,
+        "head.weight": 2,
+        "head.bias": 2,
+    }
+    assert {row.depth for row in _rows(Net()).values()} == {None}

@@ -19,10 +19,12 @@ from torch import nn
 
 from lampwork.init import schemes
 from lampwork.init.layerwise import layerwise
-from lampwork.init.plan import Plan, Row, plan
+from lampwork.init.plan import Plan, Row
+from lampwork.init.planning import plan
 from lampwork.init.pretrained import pretrained
+from lampwork.init.rules import Rule
 
-__all__ = ["Plan", "Row", "initialize", "layerwise", "plan", "pretrained", "schemes"]
+__all__ = ["Plan", "Row", "Rule", "initialize", "layerwise", "plan", "pretrained", "schemes"]
 
 
 def initialize(model: nn.Module, example: Any = None, *, seed: int = 0, **options: Any) -> Plan:

@@ -31,6 +31,8 @@ def choose(site: Site, use: Use, source: str) -> Choice | None:
         use: what the layer's output meets.
         source: how that is known, in words.
     """
+    if site.kind.role != "buffer" and not site.stored.requires_grad:
+        return _frozen(site)
     match site.kind.role:
         case "buffer":
             return _buffer(site)
@@ -51,6 +53,12 @@ def choose(site: Site, use: Use, source: str) -> Choice | None:
         case "weight" | "convolution" | "transposed" | "packed" | "expert":
             return _weight(site, use, source)
     return _other(site)
+
+
+def _frozen(site: Site) -> Choice:
+    if site.stored.is_meta:
+        return Choice(UNFILLED, "frozen, and on meta: only the model's code can compute it")
+    return Choice(KEEP, "frozen: it keeps its values, but for a rule that names it")
 
 
 def _weight(site: Site, use: Use, source: str) -> Choice:

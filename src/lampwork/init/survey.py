@@ -32,6 +32,7 @@ class Site:
         shape: its shape.
         kind: its role, fans and parts.
         parametrised: whether it is computed from other tensors and written through them.
+        sharing: the other modules that hold it.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Site:
     shape: torch.Size
     kind: Kind
     parametrised: bool = False
+    sharing: tuple[nn.Module, ...] = ()
 
     @property
     def stored(self) -> Tensor:
@@ -48,6 +50,11 @@ class Site:
         if self.parametrised:
             return next(_lists(self.module)[self.attribute].parameters(recurse=False))
         return getattr(self.module, self.attribute)
+
+    @property
+    def owners(self) -> tuple[nn.Module, ...]:
+        """All modules that hold it."""
+        return (self.module, *self.sharing)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -81,14 +88,19 @@ def sites_of(module: nn.Module, path: str = "") -> Iterator[tuple[tuple[int, ...
         yield tuple(id(tensor) for tensor in raw.values()), site
     for name, parameter in module.named_parameters(recurse=False):
         if is_lazy(parameter):
-            raise InputError(
-                f"parameter {prefix + name!r} is lazy and has no shape yet: "
-                "run one batch through the model first"
-            )
+            raise _lazy("parameter", prefix + name)
         what = kind(module, name, parameter.shape)
         yield (id(parameter),), Site(prefix + name, (), module, name, parameter.shape, what)
     for name, buffer in module.named_buffers(recurse=False):
+        if is_lazy(buffer):
+            raise _lazy("buffer", prefix + name)
         yield (id(buffer),), Site(prefix + name, (), module, name, buffer.shape, Kind("buffer"))
+
+
+def _lazy(what: str, name: str) -> InputError:
+    return InputError(
+        f"{what} {name!r} is lazy and has no shape yet: run one batch through the model first"
+    )
 
 
 def _tie(first: Site, other: Site) -> Site:
@@ -96,7 +108,13 @@ def _tie(first: Site, other: Site) -> Site:
     first_counts = first.kind.role == "embedding" or other.kind.role != "embedding"
     tied = dict.fromkeys([*first.tied, *other.names])
     tied.pop(first.name, None)
-    return replace(first if first_counts else other, name=first.name, tied=tuple(tied))
+    counting, shared = (first, other) if first_counts else (other, first)
+    return replace(
+        counting,
+        name=first.name,
+        tied=tuple(tied),
+        sharing=(*counting.sharing, *shared.owners),
+    )
 
 
 def _lists(module: nn.Module) -> dict[str, ParametrizationList]:

@@ -52,6 +52,21 @@ class Use:
 
 
 @dataclass(frozen=True)
+class Branch:
+    """A residual branch: what is computed of the signal and added to it.
+
+    Attributes:
+        closing: the weights whose output is added, with those of a normalisation after them.
+        members: the weights of all its layers, the closing ones among them.
+        layers: how many of them lie one behind the other.
+    """
+
+    closing: frozenset[str]
+    members: frozenset[str]
+    layers: int
+
+
+@dataclass(frozen=True)
 class Trace:
     """What one forward pass told.
 
@@ -59,10 +74,12 @@ class Trace:
         uses: name of the parameter → its use, for every parameter of two or more dimensions that
             a layer's function took, and for those of a normalisation that closes a branch.
         places: name of the parameter → what it does, for every parameter that the pass met.
+        branches: the residual branches in the order in which they were closed.
     """
 
     uses: Mapping[str, Use]
     places: Mapping[str, Place]
+    branches: tuple[Branch, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -157,7 +174,8 @@ class _Watcher(TorchFunctionMode):
         self._held: list[Tensor] = []
         self._met: dict[str, tuple[str, float | None]] = {}
         self._seen: dict[str, None] = {}  # a set that keeps the order of the pass
-        self._closing: set[str] = set()
+        self._branches: list[Branch] = []
+        self._before: dict[str, frozenset[str]] = {}
         self._places: dict[str, Place] = {}
         self._widths: dict[str, int] = {}
         self._applied: set[str] = set()
@@ -169,15 +187,16 @@ class _Watcher(TorchFunctionMode):
 
     def found(self) -> Trace:
         """The answer, after the pass."""
+        closing = frozenset[str]().union(*(branch.closing for branch in self._branches))
         uses = {
-            name: Use(*self._met.get(name, ("linear", None)), residual=name in self._closing)
+            name: Use(*self._met.get(name, ("linear", None)), residual=name in closing)
             for name in self._seen
         }
         places = {
             name: replace(found, ends=name in self._applied - self._consumed)
             for name, found in self._places.items()
         }
-        return Trace(uses, places)
+        return Trace(uses, places, tuple(self._branches))
 
     def __torch_function__(
         self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
@@ -263,6 +282,8 @@ class _Watcher(TorchFunctionMode):
         self._seen |= dict.fromkeys(sorted(matrices))
         self._applied |= matrices
         merged = _merge(data)
+        for name in matrices:
+            self._before.setdefault(name, merged.flow)
         for operand, names in operands:
             self._place_matrices(call, operand, names, merged.depth)
         for _, note in vectors:
@@ -309,9 +330,21 @@ class _Watcher(TorchFunctionMode):
             return
         one, other = call.notes
         if one and other and one.roots & other.roots and one.depth != other.depth:
-            longer = one if one.depth > other.depth else other
-            self._closing |= longer.last
+            longer, skip = (one, other) if one.depth > other.depth else (other, one)
+            members = self._above(longer, skip.depth) - self._above(skip, skip.depth)
+            depths = {self._places[name].depth for name in members}
+            self._branches.append(Branch(longer.last, members, len(depths)))
             self._seen |= dict.fromkeys(sorted(longer.last))
+
+    def _above(self, note: _Note, depth: int) -> frozenset[str]:
+        """The layers on all ways to a tensor; far below `depth` nobody looks."""
+        found: set[str] = set()
+        todo = {name for name in note.flow if name in self._before}
+        while todo:
+            found |= todo
+            before = {name for layer in todo for name in self._before[layer]} - found
+            todo = {n for n in before if n in self._before and self._places[n].depth > depth - 4}
+        return frozenset(found)
 
     def _place(self, does: str, names: frozenset[str], depth: int) -> None:
         for name in names:
