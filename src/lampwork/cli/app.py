@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from lampwork.cli import demo, report, run, runs
+from lampwork.cli import demo, init, report, run, runs
 
 app = typer.Typer(
     name="lampwork",
@@ -22,6 +22,7 @@ app.command("demo")(demo.demo)
 app.command("run", context_settings=_PASS_ON)(run.run)
 app.command("report")(report.report)
 app.command("runs")(runs.runs)
+app.command("init")(init.init)
 
 
 @app.callback(invoke_without_command=True)
