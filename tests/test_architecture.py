@@ -107,6 +107,7 @@ def test_importing_lampwork_loads_nothing_heavy():
         "import lampwork.record.reader, lampwork.record.writer",
         "import lampwork.diagnose.verdict",
         "import lampwork.view.report, lampwork.view.figures, lampwork.view.terminal",
+        "import lampwork.view.server",
     ],
 )
 def test_reading_a_record_never_loads_torch(code: str):
