@@ -188,6 +188,10 @@ class FailingDisk:
         self._count()
         return self._connection.execute(*statement)
 
+    def executemany(self, *statement):
+        self._count()
+        return self._connection.executemany(*statement)
+
     def commit(self):
         self._count()
         self._connection.commit()

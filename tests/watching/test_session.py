@@ -71,7 +71,7 @@ def test_the_record_tells_what_ran(tmp_path, monkeypatch):
     started = meta.pop("started")
     assert started.count("T") == 1
     assert meta == {
-        "schema": 1,
+        "schema": 2,
         "lampwork": lampwork.__version__,
         "torch": torch.__version__,
         "model": "Sequential",
@@ -350,14 +350,14 @@ def test_a_disk_that_fails_is_told_in_the_log(tmp_path, caplog):
     model, twin = seeded(mlp), seeded(mlp)
     data = batches(3, 5, 4)
     with watched(model, tmp_path) as run:
-        run._writer._put("INSERT INTO nowhere VALUES (1)", ())
+        run._writer._put("loaders", ("Digits", None))
         assert not run._writer.flush()
         train(model, sgd(model), data)
         run.log(loss=1.0)
     train(twin, sgd(twin), data)
     assert all(map(torch.equal, model.parameters(), twin.parameters()))
     (told,) = [r for r in caplog.records if r.levelname == "WARNING"]
-    assert "ends early: no such table: nowhere" in told.getMessage()
+    assert "ends early: NOT NULL constraint failed: loaders.stats" in told.getMessage()
     assert not (run.path / "report.json").exists()
 
 

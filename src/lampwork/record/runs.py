@@ -54,6 +54,22 @@ def database(run: Path, rank: int | None = None) -> Path:
     return run / f"rank{ranks.rank() if rank is None else rank}.sqlite"
 
 
+def databases(run: Path, rank: int | None = None) -> list[Path]:
+    """The record files of all ranks of a run in their order, or that of one rank.
+
+    Raises:
+        RecordError: that rank has no file.
+    """
+    numbers = sorted(
+        int(number)
+        for file in run.glob("rank*.sqlite")
+        if (number := file.stem.removeprefix("rank")).isdecimal()
+    )
+    if rank is not None and rank not in numbers:
+        raise RecordError(f"{str(run)!r} has no record of rank {rank}, but of {numbers}")
+    return [database(run, number) for number in (numbers if rank is None else [rank])]
+
+
 def list_runs(directory: str | os.PathLike[str]) -> list[Path]:
     """The run folders in `directory`, oldest first; empty where there is no such folder."""
     found = Path(directory).glob("*/rank0.sqlite")

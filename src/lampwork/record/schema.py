@@ -1,31 +1,33 @@
-"""The tables of a record and how a step's statistics become bytes.
+"""The tables of a record.
 
     meta      what is known of the run as a whole, one JSON value per key
     tensors   what is measured: a module's output or its gradient, a parameter, its gradient, its
               update; ids count up in the order of first sight, so they follow the depth
-    steps     one row per recorded step: when, a JSON object of notes, and all rows of statistics
-              as one blob
-    scalars   what the user logged, in the order it came; a NaN is stored as NULL
-    pictures  small grey images, one byte a pixel
+    steps     the index: one row per recorded step (level 0), or, of old ones in a long run, per
+              2^level of them, `step` the first and `last_step` the last, with the time and the
+              notes (a JSON object) of the first. `rows` holds the statistics of the newest steps
+              until a chunk is made of them
+    chunks    the statistics of a stretch of steps and of 64 tensors (`block` is id // 64)
+    scalars   what the user logged, in the order it came; a NaN is stored as NULL. Old ones are
+              merged: `value` is then the mean of `count` numbers between `low` and `high`, or the
+              number that was not finite, if one of them was not
+    pictures  small grey or RGB images, one byte a channel, deflated
+    notes     what the user wrote down
     loaders   the timings of each DataLoader, as JSON
 
-A blob is `ids` (int32) and after them as many rows (float64, `summary.WIDTH` columns), deflated.
+How statistics become bytes is in `slab` and `packing`, how they are thinned out in `levels`.
 Nothing is ever unpickled.
+
+Version 1 had no chunks, no notes and nothing merged; it is still read.
 """
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from lampwork._core.summary import WIDTH, Row
-
-VERSION = 1
+VERSION = 2
 
 TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -34,12 +36,20 @@ CREATE TABLE tensors (
     part INTEGER NOT NULL, shape TEXT NOT NULL, dtype TEXT NOT NULL, facts TEXT NOT NULL,
     UNIQUE (name, kind, call, part));
 CREATE TABLE steps (
-    step INTEGER PRIMARY KEY, seconds REAL NOT NULL, notes TEXT NOT NULL, rows BLOB NOT NULL);
+    step INTEGER PRIMARY KEY, last_step INTEGER NOT NULL, level INTEGER NOT NULL,
+    seconds REAL NOT NULL, notes TEXT NOT NULL, rows BLOB);
+CREATE TABLE chunks (
+    first_step INTEGER NOT NULL, last_step INTEGER NOT NULL, block INTEGER NOT NULL,
+    ids BLOB NOT NULL, head BLOB NOT NULL, bins BLOB NOT NULL,
+    UNIQUE (block, first_step));
+CREATE INDEX chunks_by_step ON chunks (first_step);
 CREATE TABLE scalars (
-    id INTEGER PRIMARY KEY, step INTEGER NOT NULL, name TEXT NOT NULL, value REAL);
+    id INTEGER PRIMARY KEY, step INTEGER NOT NULL, name TEXT NOT NULL, value REAL,
+    last_step INTEGER, count INTEGER, low REAL, high REAL);
 CREATE TABLE pictures (
     id INTEGER PRIMARY KEY, step INTEGER NOT NULL, name TEXT NOT NULL, kind TEXT NOT NULL,
     shape TEXT NOT NULL, pixels BLOB NOT NULL);
+CREATE TABLE notes (id INTEGER PRIMARY KEY, step INTEGER NOT NULL, text TEXT NOT NULL);
 CREATE TABLE loaders (id INTEGER PRIMARY KEY, dataset TEXT NOT NULL, stats TEXT NOT NULL);
 """
 
@@ -72,24 +82,13 @@ class Tensor:
     facts: Mapping[str, Any]
 
     @property
+    def key(self) -> tuple[str, str, int, int]:
+        """What it is called on every rank, whatever its id there."""
+        return (self.name, self.kind, self.call, self.part)
+
+    @property
     def label(self) -> str:
         """The name as a user reads it: `layer1.relu#2` is the second call, `lstm[1]` a part."""
         call = f"#{self.call}" if self.call > 1 else ""
         part = f"[{self.part}]" if self.part else ""
         return (self.name or "(model)") + part + call
-
-
-def pack(rows: Mapping[int, Row]) -> bytes:
-    """The blob of one step: tensor id → row."""
-    ids = np.fromiter(rows, dtype="<i4", count=len(rows))
-    table = np.array(list(rows.values()), dtype="<f8").reshape(len(rows), WIDTH)
-    return struct.pack("<I", len(rows)) + zlib.compress(ids.tobytes() + table.tobytes(), level=1)
-
-
-def unpack(blob: bytes) -> dict[int, Row]:
-    """The rows of one step by tensor id; the inverse of `pack`."""
-    (length,) = struct.unpack_from("<I", blob)
-    plain = zlib.decompress(blob[4:])
-    ids = np.frombuffer(plain, dtype="<i4", count=length)
-    table = np.frombuffer(plain, dtype="<f8", offset=4 * length).reshape(length, WIDTH)
-    return {int(key): row for key, row in zip(ids, table, strict=True)}

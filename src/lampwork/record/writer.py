@@ -5,15 +5,19 @@ a daemon and dies with the interpreter. Whatever was committed (at most half a s
 from then on, also from `kill -9`: the file is in WAL mode.
 
 When the disk fails, the thread keeps the error and ends, what comes after is dropped and training
-goes on; `close()` returns the error for the session to tell.
+goes on; `close()` returns the error for the session to tell. A disk that only is too slow makes
+training wait once, for at most `PATIENCE_S`; from then on steps are dropped, and counted, until
+it has caught up.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -22,10 +26,27 @@ from typing import Any
 from lampwork._core.clock import Deadline
 from lampwork._core.errors import RecordError
 from lampwork._core.summary import Row
-from lampwork.record.schema import TABLES, VERSION, Tensor, pack
+from lampwork.record.layout import Layout
+from lampwork.record.schema import TABLES, VERSION, Tensor
+from lampwork.record.shelf import Shelf
+from lampwork.record.slab import Floats, Ids, as_arrays
+from lampwork.record.thinning import Pictures, Scalars
 
 COMMIT_EVERY_S = 0.5
 CLOSE_TIMEOUT_S = 30.0
+QUEUE_BYTES = 128_000_000
+PATIENCE_S = 5.0
+MOST_NOTES, LONGEST_NOTE = 10_000, 4000
+
+Item = tuple[str, Sequence[Any]]
+"""What to put into which table, and for most of them the columns in their order."""
+
+_INSERT = {
+    "meta": "INSERT OR REPLACE INTO meta VALUES (?, ?)",
+    "tensors": "INSERT OR REPLACE INTO tensors VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+    "notes": "INSERT INTO notes (step, text) VALUES (?, ?)",
+    "loaders": "INSERT INTO loaders (dataset, stats) VALUES (?, ?)",
+}
 
 
 class Writer:
@@ -42,10 +63,13 @@ class Writer:
     def __init__(self, path: Path, meta: Mapping[str, Any]) -> None:
         self.path = path
         self._error: Exception | None = None
-        self._todo: queue.SimpleQueue[tuple[str, Sequence[Any]] | threading.Event | None]
-        self._todo = queue.SimpleQueue()
+        self._todo: queue.SimpleQueue[Item | threading.Event | None] = queue.SimpleQueue()
+        # Each is written by one thread only; what lies between them waits in the queue.
+        self._put_bytes = self._taken_bytes = 0
+        self._notes = self._dropped = 0
+        self._patient = True
         try:
-            self._create({"schema": VERSION, **meta})
+            self._create({"schema": VERSION, "layout": Layout.current().as_json(), **meta})
         except sqlite3.Error as error:
             raise RecordError(f"cannot create the record {str(path)!r}: {error}") from error
         self._thread = threading.Thread(target=self._run, name="lampwork-writer", daemon=True)
@@ -53,40 +77,53 @@ class Writer:
 
     def meta(self, key: str, value: Any) -> None:
         """Set one fact of the run."""
-        self._put("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
+        self._put("meta", (key, json.dumps(value)))
 
     def tensor(self, tensor: Tensor) -> None:
         """Announce a tensor before its first row, or say more of it under the same id."""
-        self._put(
-            "INSERT OR REPLACE INTO tensors VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                *(tensor.id, tensor.name, tensor.kind, tensor.call, tensor.part),
-                *(json.dumps(tensor.shape), tensor.dtype, json.dumps(dict(tensor.facts))),
-            ),
-        )
+        shape, facts = json.dumps(tensor.shape), json.dumps(dict(tensor.facts))
+        self._put("tensors", (tensor.id, *tensor.key, shape, tensor.dtype, facts))
 
     def step(
-        self, step: int, seconds: float, rows: Mapping[int, Row], notes: Mapping[str, Any]
+        self,
+        step: int,
+        seconds: float,
+        rows: Mapping[int, Row] | tuple[Ids, Floats],
+        notes: Mapping[str, Any],
     ) -> None:
-        """One recorded step: seconds since the start, statistics by tensor id, notes."""
-        values = (step, seconds, json.dumps(dict(notes)), pack(rows))
-        self._put("INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?)", values)
+        """One recorded step, later than those before it.
+
+        Args:
+            step: its number.
+            seconds: since the start of the run.
+            rows: statistics by tensor id, or ids of shape (tensors,) and rows (tensors, WIDTH);
+                not to be changed afterwards.
+            notes: what else is known of the step, as JSON types.
+        """
+        size = rows[1].nbytes if isinstance(rows, tuple) else sum(r.nbytes for r in rows.values())
+        if self._has_room(size):
+            self._put_bytes += size
+            self._put("steps", (step, seconds, json.dumps(dict(notes)), rows, size))
+        else:
+            self._dropped += 1
 
     def scalar(self, step: int, name: str, value: float) -> None:
         """One logged number."""
-        self._put("INSERT INTO scalars (step, name, value) VALUES (?, ?, ?)", (step, name, value))
+        self._put("scalars", (step, name, value))
 
     def picture(self, step: int, name: str, kind: str, shape: Sequence[int], pixels: bytes) -> None:
-        """A stack of grey images of shape (…, height, width), one byte a pixel."""
-        self._put(
-            "INSERT INTO pictures (step, name, kind, shape, pixels) VALUES (?, ?, ?, ?, ?)",
-            (step, name, kind, json.dumps(list(shape)), pixels),
-        )
+        """Grey images of shape (images, height, width), or RGB (images, height, width, 3)."""
+        self._put("pictures", (step, name, kind, json.dumps(list(shape)), pixels))
+
+    def note(self, step: int, text: str) -> None:
+        """A line of text; of more than `MOST_NOTES` the latest are dropped."""
+        self._notes += 1
+        if self._notes <= MOST_NOTES:
+            self._put("notes", (step, text[:LONGEST_NOTE]))
 
     def loader(self, dataset: str, stats: Mapping[str, Any]) -> None:
         """The timings of one loader over a dataset of the class `dataset`."""
-        values = (dataset, json.dumps(dict(stats)))
-        self._put("INSERT INTO loaders (dataset, stats) VALUES (?, ?)", values)
+        self._put("loaders", (dataset, json.dumps(dict(stats))))
 
     def flush(self, timeout_s: float = CLOSE_TIMEOUT_S) -> bool:
         """Wait until everything put so far is committed; whether it was, within the deadline."""
@@ -111,9 +148,20 @@ class Writer:
             )
         return None
 
-    def _put(self, sql: str, values: Sequence[Any]) -> None:
+    def _put(self, table: str, values: Sequence[Any]) -> None:
         if self._error is None:
-            self._todo.put((sql, values))
+            self._todo.put((table, values))
+
+    def _has_room(self, size: int) -> bool:
+        """Whether the queue takes another step, after waiting for it if that was not in vain."""
+        deadline = Deadline(PATIENCE_S)
+        while self._put_bytes and self._put_bytes - self._taken_bytes + size > QUEUE_BYTES:
+            if not self._patient or deadline.passed() or not self._thread.is_alive():
+                self._patient = False
+                return False
+            time.sleep(0.002)
+        self._patient = True
+        return True
 
     def _create(self, meta: Mapping[str, Any]) -> None:
         facts = [(key, json.dumps(value)) for key, value in meta.items()]
@@ -128,13 +176,15 @@ class Writer:
         try:
             with closing(sqlite3.connect(self.path)) as connection:
                 connection.execute("PRAGMA synchronous=NORMAL")
-                while self._drain(connection):
+                connection.execute("PRAGMA journal_size_limit=4000000")
+                inserts = _Inserts(connection)
+                while self._drain(connection, inserts):
                     pass
                 _leave_wal(connection)
         except Exception as error:  # not only the disk's: SQLite refuses some text and numbers
             self._error = error
 
-    def _drain(self, connection: sqlite3.Connection) -> bool:
+    def _drain(self, connection: sqlite3.Connection, inserts: _Inserts) -> bool:
         """Write what comes within one commit interval; False when it was the last."""
         waiters: list[threading.Event] = []
         more, until = True, Deadline(COMMIT_EVERY_S)
@@ -148,11 +198,49 @@ class Writer:
             elif isinstance(item, threading.Event):
                 waiters.append(item)
             else:
-                connection.execute(*item)
+                inserts.put(*item)
+                self._taken_bytes += item[1][-1] if item[0] == "steps" else 0
+        if not more:
+            inserts.tell_dropped(self._dropped)
+        inserts.shelf.write()
         connection.commit()
+        if not os.path.exists(self.path):  # SQLite goes on writing into a file without a name
+            raise OSError("the file was deleted while it was written")
         for waiter in waiters:
             waiter.set()
         return more
+
+
+class _Inserts:
+    """Which hand each item goes through."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+        self.shelf = Shelf(connection)
+        self._scalars, self._pictures = Scalars(connection), Pictures(connection)
+
+    def put(self, table: str, values: Sequence[Any]) -> None:
+        """One item of the queue."""
+        if table == "steps":
+            step, seconds, notes, rows, _ = values
+            arrays = rows if isinstance(rows, tuple) else as_arrays(rows)
+            self.shelf.add(step, seconds, notes, arrays[0], arrays[1])
+        elif table == "scalars":
+            self._scalars.add(*values)
+        elif table == "pictures":
+            self._pictures.add(*values)
+        else:
+            self._db.execute(_INSERT[table], values)
+
+    def tell_dropped(self, steps: int) -> None:
+        """What found no room, where there was any."""
+        lost = {
+            "steps": steps,
+            "scalars": self._scalars.dropped,
+            "pictures": self._pictures.dropped,
+        }
+        if any(lost.values()):
+            self._db.execute(_INSERT["meta"], ("dropped", json.dumps(lost)))
 
 
 def _leave_wal(connection: sqlite3.Connection) -> None:

@@ -1,0 +1,197 @@
+"""A stretch of the record in memory: rows of statistics by bucket of steps and by tensor.
+
+    rows   (buckets, tensors, WIDTH + 1), the last column how many steps were merged into the row
+           (0 where the tensor was not seen in the bucket, its row then is the empty one)
+
+On disk a slab is cut into blocks of 64 tensors and each block into its `head` (the numbers) and its
+`bins` (the histogram), so that a curve of one tensor reads neither the other tensors nor any
+histogram. Both are packed without loss, column by column. Merging adds counts exactly and sums in
+float64.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lampwork._core.summary import FIRST_BIN, WIDTH, empty_row, merge
+from lampwork.record.packing import pack, unpack
+
+BLOCK = 64
+TIMES = WIDTH
+"""The column that says how many steps were merged."""
+
+Ids = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One block of a slab as bytes."""
+
+    number: int
+    ids: bytes
+    head: bytes
+    bins: bytes
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes on disk."""
+        return len(self.ids) + len(self.head) + len(self.bins)
+
+
+@dataclass(frozen=True, slots=True)
+class Slab:
+    """Rows by bucket and tensor; `ids` ascend."""
+
+    ids: Ids
+    rows: Floats
+
+    @classmethod
+    def of(cls, steps: Sequence[tuple[Ids, Floats]]) -> Slab:
+        """Of single steps, each ids (tensors,) in any order and rows (tensors, WIDTH)."""
+        ids = steps[0][0]
+        if not all(np.array_equal(other, ids) for other, _ in steps):
+            ids = np.unique(np.concatenate([other for other, _ in steps]))
+        elif (np.diff(ids) <= 0).any():
+            ids = np.sort(ids)
+        rows = _absent(len(steps), len(ids))
+        for i, (own, table) in enumerate(steps):
+            at = slice(None) if np.array_equal(own, ids) else np.searchsorted(ids, own)
+            rows[i, at, :WIDTH] = table
+            rows[i, at, TIMES] = 1
+        return cls(ids, rows)
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes in memory."""
+        return self.rows.nbytes
+
+    def folded(self, other: Slab) -> Slab:
+        """This slab and the one after it, neighbouring buckets merged two by two."""
+        ids = self.ids
+        if not np.array_equal(ids, other.ids):
+            ids = np.union1d(ids, other.ids)
+        return Slab(ids, np.concatenate([_paired(part._over(ids)) for part in (self, other)]))
+
+    def _over(self, ids: Ids) -> Floats:
+        if np.array_equal(self.ids, ids):
+            return self.rows
+        rows = _absent(len(self.rows), len(ids))
+        rows[:, np.searchsorted(ids, self.ids)] = self.rows
+        return rows
+
+    def blocks(self) -> Iterator[Block]:
+        """What is written."""
+        numbers = self.ids // BLOCK
+        for number in np.unique(numbers):
+            mine = np.flatnonzero(numbers == number)
+            table = np.ascontiguousarray(self.rows[:, mine[0] : mine[-1] + 1].transpose(2, 1, 0))
+            table = table.reshape(WIDTH + 1, -1)
+            head = np.concatenate([table[:FIRST_BIN], table[TIMES:]])
+            ids = self.ids[mine].astype("<i4").tobytes()
+            yield Block(int(number), ids, pack(head), pack(table[FIRST_BIN:WIDTH]))
+
+    @classmethod
+    def read(cls, blocks: Sequence[tuple[bytes, bytes, bytes]], buckets: int) -> Slab:
+        """Of all its blocks (ids, head, bins), in the order of their numbers."""
+        ids = np.concatenate([read_ids(own) for own, _, _ in blocks])
+        head = np.concatenate([read_head(packed, buckets) for _, packed, _ in blocks])
+        bins = np.concatenate([read_bins(packed, buckets) for _, _, packed in blocks])
+        rows = np.concatenate([head[..., :-1], bins, head[..., -1:]], axis=2)
+        return cls(ids, np.ascontiguousarray(rows.transpose(1, 0, 2)))
+
+
+def read_ids(blob: bytes) -> Ids:
+    """The ids of a block's tensors."""
+    return np.frombuffer(blob, "<i4").astype(np.int64)
+
+
+def read_head(blob: bytes, buckets: int) -> Floats:
+    """The numbers of a block, shape (tensors, buckets, FIRST_BIN + 1), the last one the steps."""
+    return _read(blob, buckets)
+
+
+def read_bins(blob: bytes, buckets: int) -> Floats:
+    """The histograms of a block, shape (tensors, buckets, BINS)."""
+    return _read(blob, buckets)
+
+
+def _read(blob: bytes, buckets: int) -> Floats:
+    table = unpack(blob)
+    return table.reshape(len(table), -1, buckets).transpose(1, 2, 0)
+
+
+def as_arrays(rows: Mapping[int, Floats]) -> tuple[Ids, Floats]:
+    """Rows by tensor id as ids (tensors,) and rows (tensors, WIDTH)."""
+    ids = np.fromiter(rows, dtype=np.int64, count=len(rows))
+    return ids, np.array(list(rows.values()), dtype=np.float64).reshape(len(rows), WIDTH)
+
+
+def pack_step(ids: Ids, table: Floats) -> bytes:
+    """The statistics of one step, until they come into a chunk."""
+    head = struct.pack("<I", len(ids)) + ids.astype("<i4").tobytes()
+    return head + pack(table.T) if len(ids) else head
+
+
+def unpack_step(blob: bytes, width: int = WIDTH) -> tuple[Ids, Floats]:
+    """The inverse of `pack_step`."""
+    (length,) = struct.unpack_from("<I", blob)
+    ids = np.frombuffer(blob, "<i4", count=length, offset=4).astype(np.int64)
+    return ids, unpack(blob[4 + 4 * length :]).T if length else np.zeros((0, width))
+
+
+def unpack_first_version(blob: bytes, width: int) -> tuple[Ids, Floats]:
+    """A step as schema 1 kept it: ids and float64 rows, deflated together."""
+    (length,) = struct.unpack_from("<I", blob)
+    plain = zlib.decompress(blob[4:])
+    ids = np.frombuffer(plain, "<i4", count=length).astype(np.int64)
+    return ids, np.frombuffer(plain, "<f8", offset=4 * length).reshape(length, width)
+
+
+def nothing(width: int = WIDTH) -> Floats:
+    """The row of a tensor that was not seen, cut to a width, and 0 steps."""
+    return np.append(empty_row()[:width], 0.0)
+
+
+def _absent(buckets: int, tensors: int) -> Floats:
+    rows = np.empty((buckets, tensors, WIDTH + 1))
+    rows[...] = nothing()
+    return rows
+
+
+def _paired(rows: Floats) -> Floats:
+    """Buckets 0 and 1, 2 and 3, …; a last one without a partner stays."""
+    even, odd = rows[0::2], rows[1::2]
+    merged = merged_rows(even[: len(odd)], odd)
+    return np.concatenate([merged, even[len(odd) :]]) if len(even) > len(odd) else merged
+
+
+def merged_rows(a: Floats, b: Floats) -> Floats:
+    """`merge`, with the steps of both in the last column; the histogram may be missing."""
+    both = np.empty_like(a)
+    both[..., :-1] = merge(a[..., :-1], b[..., :-1])
+    both[..., -1] = a[..., -1] + b[..., -1]
+    return both
+
+
+def grouped(rows: Floats, starts: NDArray[np.int64]) -> Floats:
+    """Buckets (axis -2) merged in groups that begin at `starts`, which ascend from 0.
+
+    The last column of the rows is how many steps were merged; the histogram may be missing.
+    """
+    length = rows.shape[-2]
+    group = np.zeros(length, np.int64)
+    group[starts[1:]] = 1
+    group = np.cumsum(group)
+    while len(group) > len(starts):
+        place = np.arange(len(group)) - np.searchsorted(group, group)
+        right = np.flatnonzero(place % 2 == 1)
+        rows[..., right - 1, :] = merged_rows(rows[..., right - 1, :], rows[..., right, :])
+        rows, group = rows[..., place % 2 == 0, :], group[place % 2 == 0]
+    return rows

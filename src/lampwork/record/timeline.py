@@ -1,0 +1,345 @@
+"""A run by ranges of steps: what a page asks for, again and again, while the run goes on.
+
+Each call reads the files as they are at that moment, only the blocks of the tensors and the chunks
+of the steps that it is about, and gives arrays of at most as many points as were asked for. What it
+gives carries its own steps, so that no call depends on what another one saw.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lampwork._core.errors import InputError
+from lampwork._core.summary import FIRST_BIN, WIDTH, Summary
+from lampwork.record.curve import Curve, read_curve
+from lampwork.record.rankfile import (
+    Index,
+    opened,
+    read_index,
+    read_meta,
+    read_stretch,
+    read_tensors,
+)
+from lampwork.record.reader import Note, Picture, read_picture
+from lampwork.record.runs import databases, find
+from lampwork.record.schema import Tensor
+from lampwork.record.slab import grouped
+from lampwork.record.united import all_tensors, averaged, common, onto, own_ids, together
+
+Floats = NDArray[np.float64]
+Steps = NDArray[np.int64]
+
+POINTS = 500
+
+STATISTICS = (
+    *("count", "nonfinite", "nan", "min", "max", "absmax", "mean", "rms", "norm", "std"),
+    *("zero_share", "dead_share"),
+)
+"""Names for `Timeline.series`; each is the property of that name of a `Summary`."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Series:
+    """One statistic of some tensors.
+
+    Attributes:
+        first: first step of each point, shape (points,).
+        last: last step of each point.
+        values: shape (tensors, points); NaN where a tensor was not seen.
+    """
+
+    first: Steps
+    last: Steps
+    values: Floats
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Histograms:
+    """The histograms of one tensor.
+
+    Attributes:
+        first: first step of each point, shape (points,).
+        last: last step of each point.
+        counts: elements by exponent in one step on the average, shape (points, BINS); NaN where the
+            tensor was not seen.
+        summary: the statistics of the same points.
+    """
+
+    first: Steps
+    last: Steps
+    counts: Floats
+    summary: Summary
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """A picture without its pixels, of which `shape` tells."""
+
+    id: int
+    step: int
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far a reader has come: the last step, and the last ids in three tables."""
+
+    step: int = -1
+    scalar: int = 0
+    picture: int = 0
+    note: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What came after a cursor, at most `MOST_NEWS` of each kind; the rest is in the next news.
+
+    Attributes:
+        cursor: to ask with next time.
+        steps: newly recorded.
+        scalars: (step, name, value), newly logged.
+        pictures: newly taken.
+        notes: newly written down.
+        finished: whether the run says that it is over.
+    """
+
+    cursor: Cursor
+    steps: list[int]
+    scalars: list[tuple[int, str, float]]
+    pictures: list[Shot]
+    notes: list[Note]
+    finished: bool
+
+
+MOST_NEWS = 2000
+
+
+class Timeline:
+    """One run, all ranks together, read range by range.
+
+    Args:
+        run: folder of the run, a record file, or a name in `directory`.
+        directory: where names are looked up.
+
+    Raises:
+        RecordError: no record there; later, by every method, not a record or a newer version.
+    """
+
+    def __init__(
+        self, run: str | os.PathLike[str], directory: str | os.PathLike[str] = "runs"
+    ) -> None:
+        self.path: Path = find(run, directory)
+        self._files: list[Path] = []
+        self._known: list[list[Tensor]] = []
+
+    def meta(self) -> dict[str, Any]:
+        """What is known of the run as a whole."""
+        with opened(self._first()) as db:
+            return read_meta(db, self.path)
+
+    def tensors(self) -> list[Tensor]:
+        """What is measured, in the order of depth."""
+        known = []
+        for file in databases(self.path):
+            with opened(file) as db:
+                known.append(read_tensors(db))
+        self._known = known
+        return all_tensors(known)
+
+    def steps(self, first: int | None = None, last: int | None = None) -> Index:
+        """The buckets of steps, as rank 0 has them, that overlap a range."""
+        with opened(self._first()) as db:
+            return read_index(db, read_meta(db, self.path)["schema"], first, last)
+
+    def series(
+        self,
+        tensors: Sequence[int],
+        statistic: str,
+        first: int | None = None,
+        last: int | None = None,
+        points: int = POINTS,
+    ) -> Series:
+        """A statistic of some tensors over a range of steps.
+
+        Args:
+            tensors: their ids.
+            statistic: one of `STATISTICS`.
+            first: first step of the range, by default that of the run.
+            last: last step of the range.
+            points: neighbouring steps are merged until there are no more than so many.
+
+        Raises:
+            InputError: no such statistic.
+        """
+        if statistic not in STATISTICS:
+            raise InputError(f"there is no statistic {statistic!r}: choose one of {STATISTICS}")
+        grid, rows = self._rows(tensors, first, last, points, bins=False)
+        return Series(grid.first, grid.last, getattr(Summary(averaged(rows)), statistic))
+
+    def histograms(
+        self,
+        tensor: int,
+        first: int | None = None,
+        last: int | None = None,
+        points: int = POINTS,
+    ) -> Histograms:
+        """The histograms of one tensor over a range of steps, merged to at most so many points."""
+        grid, rows = self._rows([tensor], first, last, points, bins=True)
+        found = averaged(rows)[0]
+        return Histograms(grid.first, grid.last, found[:, FIRST_BIN:], Summary(found))
+
+    def scalar_names(self) -> list[str]:
+        """Names of the logged numbers, in the order of first appearance."""
+        with opened(self._first()) as db:
+            found = db.execute("SELECT name FROM scalars GROUP BY name ORDER BY MIN(id)")
+            return [name for (name,) in found]
+
+    def scalars(
+        self,
+        name: str,
+        first: int | None = None,
+        last: int | None = None,
+        points: int = POINTS,
+    ) -> Curve:
+        """A logged number over a range of steps, merged to at most so many points."""
+        with opened(self._first()) as db:
+            version = read_meta(db, self.path)["schema"]
+            return read_curve(db, version, name, first, last, points)
+
+    def shots(self) -> list[Shot]:
+        """All pictures without their pixels, in the order they were taken."""
+        with opened(self._first()) as db:
+            return [_shot(*row) for row in db.execute(_SHOTS + " ORDER BY id")]
+
+    def pictures(
+        self, name: str | None = None, step: int | None = None, kind: str | None = None
+    ) -> list[Picture]:
+        """The pictures of a name, a step and a kind; None means every one."""
+        wanted = {"name": name, "step": step, "kind": kind}
+        given = {key: value for key, value in wanted.items() if value is not None}
+        where = " AND ".join(f"{key} = ?" for key in given) or "1"
+        with opened(self._first()) as db:
+            version = read_meta(db, self.path)["schema"]
+            found = db.execute(
+                f"SELECT step, name, kind, shape, pixels FROM pictures WHERE {where} ORDER BY id",
+                tuple(given.values()),
+            )
+            return [read_picture(*row, schema=version) for row in found]
+
+    def since(self, cursor: Cursor | None = None) -> News:
+        """What came after a cursor, or, without one, from the beginning."""
+        at = cursor or Cursor()
+        with opened(self._first()) as db:
+            meta = read_meta(db, self.path)
+
+            def after(sql: str, last: int) -> list[tuple[Any, ...]]:
+                return db.execute(f"{sql} LIMIT {MOST_NEWS}", (last,)).fetchall()
+
+            steps = after("SELECT step FROM steps WHERE step > ? ORDER BY step", at.step)
+            logged = after(
+                "SELECT id, step, name, value FROM scalars WHERE id > ? ORDER BY id", at.scalar
+            )
+            shots = after(f"{_SHOTS} WHERE id > ? ORDER BY id", at.picture)
+            notes: list[tuple[Any, ...]] = []
+            if meta["schema"] > 1:
+                notes = after("SELECT id, step, text FROM notes WHERE id > ? ORDER BY id", at.note)
+        come = Cursor(
+            steps[-1][0] if steps else at.step,
+            *(rows[-1][0] if rows else old for rows, old in zip(
+                (logged, shots, notes), (at.scalar, at.picture, at.note), strict=True)),
+        )  # fmt: skip
+        return News(
+            cursor=come,
+            steps=[step for (step,) in steps],
+            scalars=[(s, n, np.nan if v is None else v) for _, s, n, v in logged],
+            pictures=[_shot(*row) for row in shots],
+            notes=[Note(step, text) for _, step, text in notes],
+            finished=bool(meta.get("finished")),
+        )
+
+    def _first(self) -> Path:
+        return databases(self.path, 0)[0]
+
+    def _rows(
+        self,
+        tensors: Sequence[int],
+        first: int | None,
+        last: int | None,
+        points: int,
+        *,
+        bins: bool,
+    ) -> tuple[Index, Floats]:
+        """The points, and rows (tensors, points, numbers, perhaps bins, and the steps merged)."""
+        if points < 1:
+            raise InputError(f"points={points} must be 1 or more")
+        files = databases(self.path)
+        with ExitStack() as stack:
+            ranks = [stack.enter_context(opened(file)) for file in files]
+            ids_of_ranks = self._ids(ranks, tensors)
+            stretches = [
+                read_stretch(
+                    db, read_meta(db, self.path), ids=ids, first=first, last=last, bins=bins
+                )
+                for db, ids in zip(ranks, ids_of_ranks, strict=True)
+            ]
+        grid = common([stretch.index for stretch in stretches])
+        of_ranks = []
+        for stretch, ids in zip(stretches, ids_of_ranks, strict=True):
+            rows = stretch.head(ids)
+            if bins:
+                rows = np.concatenate([rows[..., :-1], stretch.bins(ids), rows[..., -1:]], axis=-1)
+            of_ranks.append(onto(rows, stretch.index, grid))
+        rows = together(of_ranks)
+        inside = np.ones(len(grid.first), dtype=bool)
+        inside &= True if first is None else grid.last >= first
+        inside &= True if last is None else grid.first <= last
+        chosen = slice(*_ends(inside))
+        return _to_points(grid.cut(chosen), rows[:, chosen], points)
+
+    def _ids(self, ranks: Sequence[Any], tensors: Sequence[int]) -> list[Steps]:
+        """The ids of these tensors on each rank."""
+        wanted = np.array(tensors, dtype=np.int64)
+        if len(ranks) == 1:
+            return [wanted]
+        counts = [db.execute("SELECT COUNT(*) FROM tensors").fetchone()[0] for db in ranks]
+        if counts != [len(known) for known in self._known]:
+            self._known = [read_tensors(db) for db in ranks]
+        keys = {tensor.id: tensor.key for tensor in all_tensors(self._known)}
+        unknown = ("", "", 0, 0)
+        return [own_ids([keys.get(i, unknown) for i in wanted.tolist()], k) for k in self._known]
+
+
+_SHOTS = "SELECT id, step, name, kind, shape FROM pictures"
+
+
+def _shot(number: int, step: int, name: str, kind: str, shape: str) -> Shot:
+    return Shot(number, step, name, kind, tuple(json.loads(shape)))
+
+
+def _ends(inside: NDArray[np.bool_]) -> tuple[int, int]:
+    places = np.flatnonzero(inside)
+    return (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 0)
+
+
+def _to_points(index: Index, rows: Floats, points: int) -> tuple[Index, Floats]:
+    """Neighbours merged so that each point spans about as many steps as any other."""
+    if len(index.first) <= points:
+        return index, rows
+    assert rows.shape[-1] in (FIRST_BIN + 1, WIDTH + 1)
+    span = max(int(index.last[-1] - index.first[0]) + 1, 1)
+    place = (index.first - index.first[0]) * points // span
+    starts = np.flatnonzero(np.diff(place, prepend=-1))
+    ends = np.append(starts[1:], len(place)) - 1
+    merged = Index(index.first[starts], index.last[ends], index.level[ends], index.seconds[starts])
+    return merged, grouped(rows, starts)
