@@ -42,7 +42,8 @@ def test_there_is_one_row_per_parameter_and_buffer():
     assert [row.name for row in plan.rows] == [name for name in _rows(model) if name in own]
     assert {row.name for row in plan.rows} == own
     agreed = (
-        "name shape role fan_in fan_out nonlinearity residual scheme std reason tied depth parts"
+        "name shape role fan_in fan_out nonlinearity residual scheme std reason tied depth parts "
+        "chosen_by"
     )
     assert [field.name for field in dataclasses.fields(lw.init.Row)] == agreed.split()
 

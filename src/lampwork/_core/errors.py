@@ -3,6 +3,7 @@
 LampworkError
 ├── InputError (ValueError)      an argument that cannot be meant: wrong range, wrong combination
 ├── NameNotFound (KeyError)       a name or glob that matches nothing; lists the nearest names
+├── CheckFailed (AssertionError)  a model that does not pass `Plan.verify`
 └── RecordError (OSError)        a run folder that cannot be written, read or found
 
 Every message tells cause, values and cure, in that order.
@@ -25,6 +26,10 @@ class NameNotFound(LampworkError, KeyError):
     def __str__(self) -> str:
         # KeyError would print the repr of its message, quotes and escapes included.
         return str(self.args[0])
+
+
+class CheckFailed(LampworkError, AssertionError):
+    """A model whose first weights do not pass the check; lists what is wrong."""
 
 
 class RecordError(LampworkError, OSError):

@@ -17,10 +17,11 @@ WEIGHTS = ("weight", "convolution", "transposed", "recurrent", "packed", "expert
 
 
 class Choice(NamedTuple):
-    """A scheme and the reason for it, in words."""
+    """A scheme, the reason for it in words, and who chose it, see `Row.chosen_by`."""
 
     scheme: Scheme
     reason: str
+    chosen_by: str = "default"
 
 
 def choose(site: Site, use: Use, source: str) -> Choice | None:

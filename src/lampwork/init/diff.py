@@ -64,7 +64,9 @@ def difference(ours: Sequence[Row], theirs: Sequence[Row]) -> Difference:
         changes += [
             Change(name, field.name, a, b)
             for field in dataclasses.fields(one)
-            if _key(a := getattr(one, field.name)) != _key(b := getattr(other, field.name))
+            # Who chose it is told by the reason.
+            if field.name != "chosen_by"
+            and _key(a := getattr(one, field.name)) != _key(b := getattr(other, field.name))
         ]
     return Difference(tuple(changes))
 

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -15,6 +15,9 @@ from lampwork.init.apply import place, write_rows
 from lampwork.init.diff import Difference, difference
 from lampwork.init.registry import PLANNED, Scheme, parse
 from lampwork.init.table import table
+
+if TYPE_CHECKING:
+    from lampwork.init.check import Check
 
 _SCHEMA = 2
 
@@ -41,6 +44,8 @@ class Row:
             None where no example told.
         parts: into how many equal blocks each leading dimension falls that are matrices of their
             own, e.g. `(3,)` for q, k and v; 0 where every index has its matrix, as with experts.
+        chosen_by: `"rule"` where a rule names the tensor, `"scheme"` where the scheme or recipe for
+            the whole model decides, else `"default"`.
     """
 
     name: str
@@ -56,6 +61,7 @@ class Row:
     tied: tuple[str, ...]
     depth: int | None = None
     parts: tuple[int, ...] = ()
+    chosen_by: str = "default"
 
 
 class Plan:
@@ -64,6 +70,7 @@ class Plan:
     def __init__(self, model: nn.Module, rows: Iterable[Row]) -> None:
         self.rows = list(rows)
         self._model = model
+        self._applied = False
 
     def apply(self, *, seed: int = 0) -> None:
         """Writes the planned values into the model.
@@ -82,6 +89,34 @@ class Plan:
                 without an inverse. Nothing is written but in the last case.
         """
         write_rows(self.rows, self._model, seed)
+        self._applied = True
+
+    def verify(self, x: Any, y: Any = None, loss_fn: Any = None) -> Check:
+        """Proves the values that the model holds by one forward and one backward pass.
+
+        The values are held against the plan: all rows after `apply`; before it those that a rule,
+        a scheme or a recipe asks for, so that a model that was initialised otherwise can be
+        checked too. Parameters, gradients, buffers, modes and the random state are afterwards what
+        they were. Normalisation over the batch runs as in training, dropout is off.
+
+        Args:
+            x: a batch of real data, as the model takes it: a tensor, a tuple (positional) or a
+                dict (keyword); at least 16 samples, so that a silent unit can be told from chance.
+            y: targets, for `loss_fn(model(x), y)`. Without `loss_fn` integers mean
+                cross-entropy and floats mean squared error.
+            loss_fn: gives a scalar, of the output and `y`, or of the output alone where `y` is
+                None. Without both the model's own `.loss` counts, else a random projection.
+
+        Returns:
+            A check with `.ok`, `.findings` and `.rows`; `print(check)` shows it.
+
+        Raises:
+            InputError: a model on meta, of other names or shapes than the plan's, that does not
+                run on `x`, or a loss that is no scalar.
+        """
+        from lampwork.init.verify import verify  # late: it needs Plan's rows
+
+        return verify(self.rows, self._model, x, y, loss_fn, applied=self._applied)
 
     def diff(self, other: Plan) -> Difference:
         """What differs between two plans: `print(plan.diff(other))`; false where nothing does.

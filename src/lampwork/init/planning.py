@@ -110,14 +110,14 @@ def _choose(
     if speaking:
         *over, last = [str(match.rule) for match in speaking]
         reason = f"{last}, over {', '.join(over)}" if over else last
-        return Choice(speaking[-1].scheme, reason)
+        return Choice(speaking[-1].scheme, reason, "rule")
     is_frozen = not site.stored.requires_grad
     if whole in RECIPES and not is_frozen:
         choice = RECIPES[whole](subject(site, use, traced))
         if choice:
-            return choice
+            return choice._replace(chosen_by="scheme")
     elif whole != "auto" and site.kind.role in WEIGHTS and not is_frozen:
-        return Choice(whole, "the scheme for every weight")
+        return Choice(whole, "the scheme for every weight", "scheme")
     return choose(site, use, source)
 
 
@@ -149,6 +149,7 @@ def _row(site: Site, use: Use, choice: Choice, place: Place | None) -> Row:
         tied=site.tied,
         depth=place.depth if place else None,
         parts=site.kind.parts,
+        chosen_by=choice.chosen_by,
     )
 
 
