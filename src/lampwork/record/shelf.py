@@ -21,7 +21,7 @@ from lampwork.record.slab import Floats, Ids, Slab, pack_step
 ROWS_BYTES = 44_000_000
 """All chunks together, of the 64 MB that a record may have."""
 MEMORY_BYTES = 48_000_000
-"""Chunks in memory that wait for the next commit; beyond, the oldest are written at once."""
+"""Chunks in memory: those that wait for the next commit, and the newest, soon to be merged."""
 
 _GUESS = 40  # bytes of a packed row, until one was packed
 
@@ -40,8 +40,9 @@ class _Step:
 class _Chunk:
     level: int
     index: list[tuple[int, int, float, str]]  # of each bucket: first step, last, seconds, notes
-    slab: Slab | None  # None when it is on disk
+    slab: Slab | None  # None when it is only on disk
     size_bytes: int
+    written: bool = False
 
 
 class Shelf:
@@ -68,7 +69,7 @@ class Shelf:
     def write(self) -> None:
         """Put everything that is not on disk there; the caller commits."""
         for chunk in self._chunks:
-            if chunk.slab is not None:
+            if not chunk.written:
                 self._write_chunk(chunk)
         for item in self._tail:
             if not item.written:
@@ -91,13 +92,17 @@ class Shelf:
             if at is None:
                 break
             self._chunks[at : at + 2] = [self._merged(*self._chunks[at : at + 2])]
-        waiting = [chunk for chunk in self._chunks if chunk.slab is not None]
-        held = sum(chunk.slab.size_bytes for chunk in waiting if chunk.slab is not None)
-        # The oldest first: they are the coarsest and will not soon be merged again.
-        while held > MEMORY_BYTES:
-            chunk = waiting.pop(0)
-            held -= chunk.slab.size_bytes if chunk.slab is not None else 0
-            self._write_chunk(chunk)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Keep no more in memory than allowed: the oldest go, which will not soon be merged."""
+        held = 0
+        for chunk in reversed(self._chunks):
+            held += chunk.slab.size_bytes if chunk.slab is not None else 0
+            if held > MEMORY_BYTES:
+                if not chunk.written:
+                    self._write_chunk(chunk)
+                chunk.slab = None
 
     def _too_large(self) -> bool:
         size = sum(chunk.size_bytes for chunk in self._chunks)
@@ -138,7 +143,7 @@ class Shelf:
         self._write_index(chunk.index, chunk.level, None)
         chunk.size_bytes = sum(block.size_bytes for block in blocks)
         self._bytes_per_row = chunk.size_bytes / max(1, np.prod(chunk.slab.rows.shape[:2]))
-        chunk.slab = None
+        chunk.written = True
 
     def _write_index(
         self, index: list[tuple[int, int, float, str]], level: int, step: _Step | None

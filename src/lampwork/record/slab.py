@@ -15,6 +15,7 @@ import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,12 @@ from lampwork.record.packing import pack, unpack
 BLOCK = 64
 TIMES = WIDTH
 """The column that says how many steps were merged."""
+
+# How `merge` treats each column, so that what is said of the layout is said there alone.
+_PROBE = merge(np.full(WIDTH, 1.0), np.full(WIDTH, 2.0))
+_LEAST, _MOST = (np.flatnonzero(kept == _PROBE).tolist() for kept in (1.0, 2.0))
+ADDED = _PROBE == 3.0
+"""Which columns of a row merge by addition, shape (WIDTH,)."""
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -60,9 +67,11 @@ class Slab:
             ids = np.unique(np.concatenate([other for other, _ in steps]))
         elif (np.diff(ids) <= 0).any():
             ids = np.sort(ids)
-        rows = _absent(len(steps), len(ids))
+        rows = np.empty((len(steps), len(ids), WIDTH + 1))
         for i, (own, table) in enumerate(steps):
-            at = slice(None) if np.array_equal(own, ids) else np.searchsorted(ids, own)
+            at: Any = slice(None)
+            if not np.array_equal(own, ids):
+                rows[i], at = nothing(), np.searchsorted(ids, own)
             rows[i, at, :WIDTH] = table
             rows[i, at, TIMES] = 1
         return cls(ids, rows)
@@ -77,7 +86,12 @@ class Slab:
         ids = self.ids
         if not np.array_equal(ids, other.ids):
             ids = np.union1d(ids, other.ids)
-        return Slab(ids, np.concatenate([_paired(part._over(ids)) for part in (self, other)]))
+        parts = (self._over(ids), other._over(ids))
+        ends = np.cumsum([0, *(-(-len(part) // 2) for part in parts)])
+        rows = np.empty((ends[-1], len(ids), WIDTH + 1))
+        for part, begin, end in zip(parts, ends, ends[1:], strict=False):
+            _pair_up(part, rows[begin:end])
+        return Slab(ids, rows)
 
     def _over(self, ids: Ids) -> Floats:
         if np.array_equal(self.ids, ids):
@@ -101,10 +115,14 @@ class Slab:
     def read(cls, blocks: Sequence[tuple[bytes, bytes, bytes]], buckets: int) -> Slab:
         """Of all its blocks (ids, head, bins), in the order of their numbers."""
         ids = np.concatenate([read_ids(own) for own, _, _ in blocks])
-        head = np.concatenate([read_head(packed, buckets) for _, packed, _ in blocks])
-        bins = np.concatenate([read_bins(packed, buckets) for _, _, packed in blocks])
-        rows = np.concatenate([head[..., :-1], bins, head[..., -1:]], axis=2)
-        return cls(ids, np.ascontiguousarray(rows.transpose(1, 0, 2)))
+        rows, at = np.empty((buckets, len(ids), WIDTH + 1)), 0
+        for _, packed_head, packed_bins in blocks:
+            head, bins = read_head(packed_head, buckets), read_bins(packed_bins, buckets)
+            into = rows[:, at : at + len(head)].transpose(1, 0, 2)
+            into[..., :FIRST_BIN], into[..., TIMES] = head[..., :-1], head[..., -1]
+            into[..., FIRST_BIN:WIDTH] = bins
+            at += len(head)
+        return cls(ids, rows)
 
 
 def read_ids(blob: bytes) -> Ids:
@@ -165,19 +183,29 @@ def _absent(buckets: int, tensors: int) -> Floats:
     return rows
 
 
-def _paired(rows: Floats) -> Floats:
-    """Buckets 0 and 1, 2 and 3, …; a last one without a partner stays."""
+def _pair_up(rows: Floats, into: Floats) -> None:
+    """Merge buckets 0 and 1, 2 and 3, …; a last one without a partner stays."""
     even, odd = rows[0::2], rows[1::2]
-    merged = merged_rows(even[: len(odd)], odd)
-    return np.concatenate([merged, even[len(odd) :]]) if len(even) > len(odd) else merged
+    pairs = len(odd)
+    _merge(even[:pairs], odd, into[:pairs])
+    into[pairs:] = even[pairs:]
 
 
 def merged_rows(a: Floats, b: Floats) -> Floats:
     """`merge`, with the steps of both in the last column; the histogram may be missing."""
     both = np.empty_like(a)
-    both[..., :-1] = merge(a[..., :-1], b[..., :-1])
-    both[..., -1] = a[..., -1] + b[..., -1]
+    _merge(a, b, both)
     return both
+
+
+def _merge(a: Floats, b: Floats, into: Floats) -> None:
+    """As `merge` would, in one pass and without a copy: a long run does little else."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        np.add(a, b, out=into)
+    for i in _LEAST:
+        np.minimum(a[..., i], b[..., i], out=into[..., i])
+    for i in _MOST:
+        np.maximum(a[..., i], b[..., i], out=into[..., i])
 
 
 def grouped(rows: Floats, starts: NDArray[np.int64]) -> Floats:

@@ -14,16 +14,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lampwork._core.summary import WIDTH, merge
 from lampwork.record.rankfile import Index
 from lampwork.record.schema import Tensor
-from lampwork.record.slab import grouped, merged_rows, nothing
+from lampwork.record.slab import ADDED, grouped, merged_rows, nothing
 
 Floats = NDArray[np.float64]
 Steps = NDArray[np.int64]
-
-ADDED = merge(np.ones(WIDTH), np.ones(WIDTH)) == 2
-"""Which columns of a row merge by addition."""
 
 
 def all_tensors(of_ranks: Sequence[list[Tensor]]) -> list[Tensor]:
