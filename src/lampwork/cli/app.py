@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from lampwork.cli import demo, init, report, run, runs, view
+from lampwork.cli import demo, export, init, report, run, runs, view
 
 app = typer.Typer(
     name="lampwork",
@@ -23,6 +23,7 @@ app.command("run", context_settings=_PASS_ON)(run.run)
 app.command("report")(report.report)
 app.command("runs")(runs.runs)
 app.command("init")(init.init)
+app.command("export")(export.export)
 app.command("view")(view.view)
 
 

@@ -34,7 +34,9 @@ from lampwork.taps import select
 from lampwork.taps.tap import on_optimizer_step
 from lampwork.watching.activations import Activations, Key
 from lampwork.watching.guard import Guard, log
+from lampwork.watching.images import as_pixels
 from lampwork.watching.ledger import Ledger
+from lampwork.watching.notebook import as_html
 from lampwork.watching.parameters import Parameters
 from lampwork.watching.scalars import Scalars
 from lampwork.watching.schedule import Schedule
@@ -42,6 +44,7 @@ from lampwork.watching.snapshots import Snapshots
 
 if TYPE_CHECKING:
     from lampwork.diagnose.finding import Finding
+    from lampwork.record.reader import Record
 
 
 class Watch:
@@ -151,23 +154,80 @@ class Watch:
 
     def log_at(self, step: int, /, **scalars: float | Tensor) -> None:
         """As `log`, for a given step."""
-        if self._writer is None:
-            raise InputError("the run is not in progress: log inside the `with` block")
+        self._in_progress("log")
         for name, value in scalars.items():
             self._scalars.add(step, name, value)
+
+    def image(self, name: str, array: Any) -> None:
+        """Keep a picture of this step, e.g. `run.image("reconstruction", output[0])`.
+
+        Args:
+            name: what to call it; pictures of one name are shown over time.
+            array: a tensor or array of shape (H, W), (1, H, W), (3, H, W) or (H, W, 3), uint8, or
+                floating point within [0, 1]; at most 512 pixels a side are kept.
+
+        Raises:
+            InputError: another shape, type or range, or the run is not in progress.
+        """
+        writer = self._in_progress("image")
+        pixels = as_pixels(name, array)
+        writer.picture(max(self.step - 1, 0), name, "image", pixels.shape, pixels.tobytes())
+
+    def note(self, text: str) -> None:
+        """Keep a line of text with this step, e.g. `run.note("unfroze the encoder")`.
+
+        Raises:
+            InputError: not a text, or the run is not in progress.
+        """
+        if not isinstance(text, str):
+            raise InputError(f"a note is a text, not a {type(text).__name__}: use str(…)")
+        self._in_progress("note").note(max(self.step - 1, 0), text)
 
     @property
     def findings(self) -> list[Finding]:
         """What is wrong so far, the one to mend first standing first; empty if nothing is."""
         from lampwork.diagnose.verdict import diagnose
+
+        return [] if self.path is None else diagnose(self._recorded())
+
+    def _in_progress(self, method: str) -> Writer:
+        if self._writer is None:
+            raise InputError(f"the run is not in progress: {method} inside the `with` block")
+        return self._writer
+
+    def __repr__(self) -> str:
+        model = type(self._model).__name__
+        if self.path is None:
+            return f"<Watch of {model}, not started>"
+        ended = "" if self._writer else ", ended"
+        return f"<Watch of {model}, run {self.path.name!r}, step {self.step}{ended}>"
+
+    def _repr_html_(self) -> str:
+        """The state of the run, as a notebook shows it at the end of a cell."""
+        if self.path is None:
+            return as_html(repr(self), [], "not started", [])
+        from lampwork.diagnose.curve import training_loss
+        from lampwork.diagnose.verdict import diagnose, verdict
+
+        record = self._recorded()
+        loss, found = training_loss(record), diagnose(record)
+        facts = [
+            ("model", type(self._model).__name__),
+            ("step", f"{self.step}{'' if self._writer else ', ended'}"),
+            *([] if loss is None else [(loss.name, f"{loss.start:.4g} → {loss.end:.4g}")]),
+            ("record", str(self.path)),
+        ]
+        return as_html(f"run {self.path.name}", facts, verdict(found), found)
+
+    def _recorded(self) -> Record:
+        """What is on disk, after all that was told so far is."""
         from lampwork.record.reader import Record
 
-        if self.path is None:
-            return []
+        assert self.path is not None
         if self._writer is not None:
             self._scalars.resolve()
             self._writer.flush()
-        return diagnose(Record(self.path))
+        return Record(self.path)
 
     def _meta(self) -> dict[str, Any]:
         modules = self._model.modules()
@@ -314,7 +374,10 @@ class Watch:
             from lampwork.record.reader import Record
 
             text = json.dumps(report(Record(self.path)), indent=1, allow_nan=False)
-            (self.path / "report.json").write_text(text + "\n", encoding="utf-8")
+            # Whoever sees a report sees a whole one.
+            half = self.path / f".report-{os.getpid()}.json"
+            half.write_text(text + "\n", encoding="utf-8")
+            half.replace(self.path / "report.json")
         except Exception:  # whatever it is, a trained model must not be lost over a report
             log.exception("%s is recorded, but its report could not be written", self.path)
 
