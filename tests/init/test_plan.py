@@ -107,11 +107,7 @@ def test_auto_gives_each_role_its_default():
     assert told["norm.bias"] == ("norm", "zeros", 0.0)
     assert told["norm.running_var"] == ("buffer", "keep", None)
     assert told["embed.weight"] == ("embedding", "normal", 0.02)
-    assert told["lstm.weight_ih_l0"] == (
-        "recurrent",
-        "xavier_uniform",
-        pytest.approx((2 / 9) ** 0.5),
-    )
+    assert told["lstm.weight_ih_l0"] == ("recurrent", "lecun_normal", pytest.approx(0.5))
     assert told["lstm.weight_hh_l0"] == ("recurrent", "orthogonal", pytest.approx(5**-0.5))
     assert told["lstm.bias_ih_l0"][1] == "lstm_bias"
     assert told["lstm.bias_hh_l0"][1] == told["gru.bias_ih_l0"][1] == "zeros"

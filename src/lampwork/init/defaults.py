@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from lampwork.init.fans import matrix_shape
 from lampwork.init.gains import gain
 from lampwork.init.registry import KEEP, UNFILLED, Scheme
 from lampwork.init.survey import Site
@@ -14,6 +16,12 @@ from lampwork.taps.trace import Use
 
 # Roles that a scheme given for the whole model applies to.
 WEIGHTS = ("weight", "convolution", "transposed", "recurrent", "packed", "expert")
+
+# Odd, saturating, of slope 1 at 0. With the gain that keeps the second moment through one layer a
+# deep net of these is chaotic: squared gradients grow by 1.18 a layer with tanh. A little above 1,
+# the edge of chaos (Poole et al. 2016), they stay within a factor of three through a hundred
+# layers, by quadrature, and orthogonal matrices keep them for each input (Pennington et al. 2017).
+_CRITICAL = {"tanh": 1.1, "hardtanh": 1.0, "softsign": 1.3}
 
 
 class Choice(NamedTuple):
@@ -69,16 +77,28 @@ def _weight(site: Site, use: Use, source: str) -> Choice:
     if use.param is not None:
         options["a"] = use.param
     met = f"{use.nonlinearity} follows" if use.nonlinearity != "linear" else "no activation follows"
+    if use.nonlinearity in _CRITICAL:
+        return _critical(site, _CRITICAL[use.nonlinearity], f"{met} ({source})")
     factor = gain(use.nonlinearity, use.param)
     reason = f"{met} ({source}): fan_in, gain {factor:.3f}"
     return Choice(Scheme("kaiming_normal", options), reason)
 
 
+def _critical(site: Site, factor: float, met: str) -> Choice:
+    fan_in, shape = site.kind.fan_in, matrix_shape(site.shape, site.kind.parts)
+    # In units of 1/√fan_in, as the orthonormal rows of a square or wide matrix have it.
+    longer = max(shape[0], math.prod(shape[1:]))
+    widened = factor * math.sqrt(longer / fan_in) if fan_in else factor
+    scheme = Scheme("orthogonal", {"gain": widened})
+    return Choice(scheme, f"{met}: orthogonal, fan_in, gain {factor}: at the edge of chaos")
+
+
 def _stacked(site: Site) -> Choice:
     if site.attribute.startswith("weight_hh"):
         return Choice(Scheme("orthogonal"), "each gate's recurrent matrix keeps lengths")
-    part = "projection of attention" if site.kind.role == "packed" else "gate"
-    return Choice(Scheme("xavier_uniform"), f"each {part} a matrix of its own")
+    if site.kind.role == "packed":
+        return Choice(Scheme("xavier_uniform"), "each projection of attention a matrix of its own")
+    return Choice(Scheme("lecun_normal"), "each gate a matrix of its own, its input of variance 1")
 
 
 def _bias(site: Site) -> Choice:

@@ -29,13 +29,14 @@ def plan(
     """Plans the first values of every parameter; nothing is written before `Plan.apply`.
 
     `"auto"` gives weights N(0, gain²/fan_in) with their true fan_in and the gain of the
-    nonlinearity that consumes them. With an example one forward pass tells which that is, and
-    which layers close a residual branch; without one it is guessed from the order in which
-    modules were registered, and `residual` is False throughout. LSTM, GRU and attention go by
-    type. Biases get 0 (the forget gate of an LSTM 1), normalisation scale 1 and shift 0,
-    embeddings N(0, 0.02²) with a zero padding row. Buffers and frozen parameters (`requires_grad`
-    False) keep their values. Parameters of modules that nobody knows get what the forward pass
-    tells: the matrix of a product, an expert, a scale, a token.
+    nonlinearity that consumes them, before tanh and its like orthogonal ones at the edge of chaos.
+    With an example one forward pass tells which that is, and which layers close a residual branch;
+    without one it is guessed from the order in which modules were registered, and `residual` is
+    False throughout. LSTM, GRU and attention go by type. Biases get 0 (the forget gate of an LSTM
+    1), normalisation scale 1 and shift 0, embeddings N(0, 0.02²) with a zero padding row. Buffers
+    and frozen parameters (`requires_grad` False) keep their values. Parameters of modules that
+    nobody knows get what the forward pass tells: the matrix of a product, an expert, a scale, a
+    token.
 
     Args:
         model: any module, also one on meta; parametrised and shared weights are understood.
