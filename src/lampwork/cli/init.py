@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from lampwork.init import Plan
+    from lampwork.init.check import Check
+
+# So many tell a unit that is dead from one that is silent by chance.
+_SAMPLES = 16
 
 
 def init(
@@ -44,15 +49,31 @@ def init(
     inputs = tuple(_input(shape, dtype, model) for shape, dtype in shapes)
     made = plan(model, inputs or None, scheme=scheme)
     check = None
-    if inputs and hasattr(made, "verify"):
+    if inputs:
         made.apply(seed=seed)
-        check = made.verify(inputs)  # pyright: ignore[reportAttributeAccessIssue]
+        check = _checked(made, model, shapes, inputs)
     _print(made, check, as_json=as_json)
     if strict and check is not None and not check.ok:
         raise typer.Exit(3)
 
 
-def _print(plan: Plan, check: Any, *, as_json: bool) -> None:
+def _checked(
+    plan: Plan,
+    model: nn.Module,
+    shapes: list[tuple[tuple[int, ...], str]],
+    inputs: tuple[Tensor, ...],
+) -> Check:
+    """The check on sixteen samples, or on the example where its first dimension is no batch."""
+    larger = tuple(_input((_SAMPLES, *shape[1:]), dtype, model) for shape, dtype in shapes)
+    if max(shape[0] for shape, _ in shapes) < _SAMPLES:
+        try:
+            return plan.verify(larger)
+        except InputError:
+            pass  # its first dimension is none
+    return plan.verify(inputs)
+
+
+def _print(plan: Plan, check: Check | None, *, as_json: bool) -> None:
     if not as_json:
         typer.echo(str(plan))
         if check is not None:
@@ -67,13 +88,22 @@ def _print(plan: Plan, check: Any, *, as_json: bool) -> None:
                 "code": finding.code,
                 "severity": finding.severity,
                 "where": finding.where,
-                "evidence": finding.evidence,
+                "evidence": {key: _plain(value) for key, value in finding.evidence.items()},
                 "advice": finding.advice,
             }
             for finding in check.findings
         ]
         content["check"] = {"ok": check.ok, "findings": findings}
-    typer.echo(json.dumps(content, indent=1))
+    typer.echo(json.dumps(content, indent=1, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no infinity."""
+    return value if isinstance(value, int) or _is_finite(value) else str(value)
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def _shape(text: str) -> tuple[tuple[int, ...], str]:
