@@ -74,6 +74,8 @@ def written(folder: Path, steps: int, rows: np.ndarray) -> dict[str, float]:
         writer.scalar(step, "loss", 1 / (1 + step))
         if step % 20_000 == 0:
             largest = max(largest, sum(f.stat().st_size for f in folder.iterdir()))
+            rate = (step + 1) / (time.perf_counter() - began)
+            print(f"{step} steps, {rate:.0f} a second, {largest / 1e6:.1f} MB", flush=True)
     error = writer.close()
     assert error is None, error
     took, busy = time.perf_counter() - began, time.process_time() - cpu
@@ -130,7 +132,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1_000_000)
     chosen = parser.parse_args()
     rows = prepared()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="record-size-") as folder:
         found = written(Path(folder), 20_000 if chosen.quick else chosen.steps, rows)
     print({key: round(value, 3) for key, value in found.items()})
     share = stolen(rows, 3 if chosen.quick else 7, 20 if chosen.quick else 60)

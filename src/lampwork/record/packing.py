@@ -44,13 +44,13 @@ def unpack(blob: bytes) -> Floats:
     width, length = _HEAD.unpack_from(blob)
     plain = np.frombuffer(zlib.decompress(memoryview(blob)[_HEAD.size :]), np.uint8)
     codes, at = plain[:width], width
+    counts = np.bincount(codes, minlength=_DOUBLE + 1).tolist()
     table = np.empty((width, length))
     for code, dtype in _TYPES.items():
-        chosen = codes == code
-        shape = (int(chosen.sum()), 1 if code == _CONSTANT else length)
-        size = shape[0] * shape[1] * np.dtype(dtype).itemsize
-        if size:
-            table[chosen] = _from_weight(plain[at : at + size], dtype).reshape(shape)
+        if counts[code]:
+            shape = (counts[code], 1 if code == _CONSTANT else length)
+            size = shape[0] * shape[1] * np.dtype(dtype).itemsize
+            table[codes == code] = _from_weight(plain[at : at + size], dtype).reshape(shape)
             at += size
     return table
 

@@ -235,7 +235,7 @@ def read_stretch(
     ends = _range(first, last)
     parts: list[Part] = []
     if version > 1:
-        blocks = None if ids is None else np.unique(ids // BLOCK).tolist()
+        blocks = None if ids is None else np.unique(ids // meta.get("block", BLOCK)).tolist()
         chosen = "" if blocks is None else f"AND block IN ({','.join(map(str, blocks))})"
         parts += [
             _Chunk(begin, end, read_ids(own), head, packed, layout)

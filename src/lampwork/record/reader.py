@@ -60,6 +60,10 @@ def read_picture(step: int, name: str, kind: str, shape: str, blob: bytes, schem
     return Picture(step, name, kind, np.frombuffer(plain, np.uint8).reshape(json.loads(shape)))
 
 
+_OURS = ("layout", "block")
+"""Facts of the file and not of the run."""
+
+
 class Record:
     """One run, all ranks together, read once; open it again to see what came since.
 
@@ -116,7 +120,7 @@ class Record:
         with opened(file) as db:
             meta = read_meta(db, self.path)
             self._ranks.append((read_tensors(db), read_stretch(db, meta)))
-            self.meta: dict[str, Any] = {key: meta[key] for key in meta if key != "layout"}
+            self.meta: dict[str, Any] = {key: meta[key] for key in meta if key not in _OURS}
             version = meta["schema"]
             self._notes = dict(db.execute("SELECT step, notes FROM steps").fetchall())
             self._scalars = db.execute(

@@ -7,7 +7,8 @@
               2^level of them, `step` the first and `last_step` the last, with the time and the
               notes (a JSON object) of the first. `rows` holds the statistics of the newest steps
               until a chunk is made of them
-    chunks    the statistics of a stretch of steps and of 64 tensors (`block` is id // 64)
+    chunks    the statistics of a stretch of steps and of one block of tensors: those of the same
+              id // n, where n is the fact `block` in `meta`, 64 where it is missing
     scalars   what the user logged, in the order it came; a NaN is stored as NULL. Old ones are
               merged: `value` is then the mean of `count` numbers between `low` and `high`, or the
               number that was not finite, if one of them was not

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lampwork.record.levels import MOST_BUCKETS, chunk_length, next_pair
-from lampwork.record.slab import Floats, Ids, Slab, pack_step
+from lampwork.record.slab import BLOCK, ROWS_OF_BLOCK, Floats, Ids, Slab, pack_step
 
 ROWS_BYTES = 44_000_000
 """All chunks together, of the 64 MB that a record may have."""
@@ -40,9 +40,17 @@ class _Step:
 class _Chunk:
     level: int
     index: list[tuple[int, int, float, str]]  # of each bucket: first step, last, seconds, notes
-    slab: Slab | None  # None when it is only on disk
+    slab: Slab | None  # None when it is only on disk, or not made yet of its
+    steps: list[tuple[Ids, Floats]] | None
     size_bytes: int
     written: bool = False
+
+    @property
+    def held_bytes(self) -> int:
+        """What it takes in memory."""
+        if self.steps is not None:
+            return sum(rows.nbytes for _, rows in self.steps)
+        return 0 if self.slab is None else self.slab.size_bytes
 
 
 class Shelf:
@@ -53,6 +61,7 @@ class Shelf:
         self._tail: list[_Step] = []
         self._chunks: list[_Chunk] = []
         self._length = 0
+        self._block = BLOCK
         self._bytes_per_row = float(_GUESS)
 
     def add(self, step: int, seconds: float, notes: str, ids: Ids, rows: Floats) -> None:
@@ -62,9 +71,16 @@ class Shelf:
         if step <= self._newest():
             return
         self._tail.append(_Step(step, seconds, notes, ids, rows))
-        self._length = self._length or chunk_length(len(ids))
-        if len(self._tail) >= self._length:
+        self._settle(len(ids))
+        if 0 < self._length <= len(self._tail):
             self._shelve()
+
+    def _settle(self, tensors: int) -> None:
+        """Choose the size of chunks and blocks, once."""
+        if not self._length and tensors:
+            self._length = chunk_length(tensors)
+            self._block = ROWS_OF_BLOCK // self._length
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('block', ?)", (str(self._block),))
 
     def write(self) -> None:
         """Put everything that is not on disk there; the caller commits."""
@@ -84,9 +100,10 @@ class Shelf:
     def _shelve(self) -> None:
         """Make a chunk of the tail, and room for it."""
         tail, self._tail = self._tail, []
-        slab = Slab.of([(item.ids, item.rows) for item in tail])
+        steps = [(item.ids, item.rows) for item in tail]
         index = [(item.step, item.step, item.seconds, item.notes) for item in tail]
-        self._chunks.append(_Chunk(0, index, slab, self._guess(slab)))
+        rows = sum(len(ids) for ids, _ in steps)
+        self._chunks.append(_Chunk(0, index, None, steps, self._guess(rows)))
         while self._too_large():
             at = next_pair([chunk.level for chunk in self._chunks], self._length)
             if at is None:
@@ -98,7 +115,7 @@ class Shelf:
         """Keep no more in memory than allowed: the oldest go, which will not soon be merged."""
         held = 0
         for chunk in reversed(self._chunks):
-            held += chunk.slab.size_bytes if chunk.slab is not None else 0
+            held += chunk.held_bytes
             if held > MEMORY_BYTES:
                 if not chunk.written:
                     self._write_chunk(chunk)
@@ -108,20 +125,26 @@ class Shelf:
         size = sum(chunk.size_bytes for chunk in self._chunks)
         return size > ROWS_BYTES or len(self._chunks) * self._length > MOST_BUCKETS
 
-    def _guess(self, slab: Slab) -> int:
-        return int(slab.rows.shape[0] * slab.rows.shape[1] * self._bytes_per_row)
+    def _guess(self, rows: int) -> int:
+        return int(rows * self._bytes_per_row)
 
     def _merged(self, older: _Chunk, newer: _Chunk) -> _Chunk:
-        slab = self._slab(older).folded(self._slab(newer))
+        slab = None
+        if older.steps is not None and newer.steps is not None and len(older.steps) % 2 == 0:
+            slab = Slab.of_pairs(older.steps + newer.steps)  # without making slabs of them first
+        slab = slab or self._slab(older).folded(self._slab(newer))
         index = []
         for chunk in (older, newer):
             for i in range(0, len(chunk.index), 2):
                 pair = chunk.index[i : i + 2]
                 first, _, seconds, notes = pair[0]
                 index.append((first, pair[-1][1], seconds, notes))
-        return _Chunk(older.level + 1, index, slab, self._guess(slab))
+        rows = slab.rows.shape[0] * slab.rows.shape[1]
+        return _Chunk(older.level + 1, index, slab, None, self._guess(rows))
 
     def _slab(self, chunk: _Chunk) -> Slab:
+        if chunk.steps is not None:
+            chunk.slab, chunk.steps = Slab.of(chunk.steps), None
         if chunk.slab is not None:
             return chunk.slab
         blocks = self._db.execute(
@@ -131,9 +154,9 @@ class Shelf:
         return Slab.read(blocks, len(chunk.index))
 
     def _write_chunk(self, chunk: _Chunk) -> None:
-        assert chunk.slab is not None
+        slab = self._slab(chunk)
         stretch = (chunk.index[0][0], chunk.index[-1][1])
-        blocks = list(chunk.slab.blocks())
+        blocks = list(slab.blocks(self._block))
         self._db.execute("DELETE FROM chunks WHERE first_step BETWEEN ? AND ?", stretch)
         self._db.executemany(
             "INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?)",
@@ -142,7 +165,7 @@ class Shelf:
         self._db.execute("DELETE FROM steps WHERE step BETWEEN ? AND ?", stretch)
         self._write_index(chunk.index, chunk.level, None)
         chunk.size_bytes = sum(block.size_bytes for block in blocks)
-        self._bytes_per_row = chunk.size_bytes / max(1, np.prod(chunk.slab.rows.shape[:2]))
+        self._bytes_per_row = chunk.size_bytes / max(1, np.prod(slab.rows.shape[:2]))
         chunk.written = True
 
     def _write_index(

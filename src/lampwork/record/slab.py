@@ -3,8 +3,8 @@
     rows   (buckets, tensors, WIDTH + 1), the last column how many steps were merged into the row
            (0 where the tensor was not seen in the bucket, its row then is the empty one)
 
-On disk a slab is cut into blocks of 64 tensors and each block into its `head` (the numbers) and its
-`bins` (the histogram), so that a curve of one tensor reads neither the other tensors nor any
+On disk a slab is cut into blocks of some tensors and each block into its `head` (the numbers) and
+its `bins` (the histogram), so that a curve of one tensor reads neither the other tensors nor any
 histogram. Both are packed without loss, column by column. Merging adds counts exactly and sums in
 float64.
 """
@@ -23,7 +23,10 @@ from numpy.typing import NDArray
 from lampwork._core.summary import FIRST_BIN, WIDTH, empty_row, merge
 from lampwork.record.packing import pack, unpack
 
+ROWS_OF_BLOCK = 1024
+"""Buckets times tensors of a block: large enough to be unpacked at little cost for each."""
 BLOCK = 64
+"""Tensors of a block where the file does not say."""
 TIMES = WIDTH
 """The column that says how many steps were merged."""
 
@@ -76,6 +79,20 @@ class Slab:
             rows[i, at, TIMES] = 1
         return cls(ids, rows)
 
+    @classmethod
+    def of_pairs(cls, steps: Sequence[tuple[Ids, Floats]]) -> Slab | None:
+        """Of single steps, an even number, each two merged; None where their ids differ."""
+        ids = steps[0][0]
+        if len(steps) % 2 or (np.diff(ids) <= 0).any():
+            return None
+        if not all(np.array_equal(other, ids) for other, _ in steps):
+            return None
+        rows = np.empty((len(steps) // 2, len(ids), WIDTH + 1))
+        for row, (_, even), (_, odd) in zip(rows, steps[0::2], steps[1::2], strict=True):
+            _merge(even, odd, row[:, :WIDTH])
+        rows[..., TIMES] = 2
+        return cls(ids, rows)
+
     @property
     def size_bytes(self) -> int:
         """What it takes in memory."""
@@ -100,9 +117,9 @@ class Slab:
         rows[:, np.searchsorted(ids, self.ids)] = self.rows
         return rows
 
-    def blocks(self) -> Iterator[Block]:
-        """What is written."""
-        numbers = self.ids // BLOCK
+    def blocks(self, tensors: int = BLOCK) -> Iterator[Block]:
+        """What is written, cut where `id // tensors` changes."""
+        numbers = self.ids // tensors
         for number in np.unique(numbers):
             mine = np.flatnonzero(numbers == number)
             table = np.ascontiguousarray(self.rows[:, mine[0] : mine[-1] + 1].transpose(2, 1, 0))
@@ -213,13 +230,8 @@ def grouped(rows: Floats, starts: NDArray[np.int64]) -> Floats:
 
     The last column of the rows is how many steps were merged; the histogram may be missing.
     """
-    length = rows.shape[-2]
-    group = np.zeros(length, np.int64)
-    group[starts[1:]] = 1
-    group = np.cumsum(group)
-    while len(group) > len(starts):
-        place = np.arange(len(group)) - np.searchsorted(group, group)
-        right = np.flatnonzero(place % 2 == 1)
-        rows[..., right - 1, :] = merged_rows(rows[..., right - 1, :], rows[..., right, :])
-        rows, group = rows[..., place % 2 == 0, :], group[place % 2 == 0]
-    return rows
+    found = np.add.reduceat(rows, starts, axis=-2)
+    for column, reduce in ((_LEAST, np.minimum), (_MOST, np.maximum)):
+        for i in column:
+            reduce.reduceat(rows[..., i], starts, axis=-1, out=found[..., i])
+    return found
