@@ -65,13 +65,14 @@ class Summary:
 
     rows: Row
 
-    def _column(self, name: str) -> NDArray[np.float64]:
+    def column(self, name: str) -> NDArray[np.float64]:
+        """One column by its name in `COLUMN`; of a record's summary, without its histograms."""
         return self.rows[..., COLUMN[name]]
 
     @property
     def count(self) -> NDArray[np.float64]:
         """Elements."""
-        return self._column("count")
+        return self.column("count")
 
     @property
     def finite(self) -> NDArray[np.float64]:
@@ -81,22 +82,22 @@ class Summary:
     @property
     def nonfinite(self) -> NDArray[np.float64]:
         """Elements that are NaN or infinite."""
-        return self._column("nan") + self._column("posinf") + self._column("neginf")
+        return self.column("nan") + self.column("posinf") + self.column("neginf")
 
     @property
     def nan(self) -> NDArray[np.float64]:
         """Elements that are NaN."""
-        return self._column("nan")
+        return self.column("nan")
 
     @property
     def min(self) -> NDArray[np.float64]:
         """The smallest finite element."""
-        return self._column("min")
+        return self.column("min")
 
     @property
     def max(self) -> NDArray[np.float64]:
         """The largest finite element."""
-        return self._column("max")
+        return self.column("max")
 
     @property
     def absmax(self) -> NDArray[np.float64]:
@@ -106,17 +107,17 @@ class Summary:
     @property
     def mean(self) -> NDArray[np.float64]:
         """Mean of the finite elements."""
-        return _divide(self._column("sum"), self.finite)
+        return _divide(self.column("sum"), self.finite)
 
     @property
     def rms(self) -> NDArray[np.float64]:
         """Root mean square of the finite elements."""
-        return np.sqrt(_divide(self._column("sumsq"), self.finite))
+        return np.sqrt(_divide(self.column("sumsq"), self.finite))
 
     @property
     def norm(self) -> NDArray[np.float64]:
         """L2 norm of the finite elements."""
-        return np.sqrt(self._column("sumsq"))
+        return np.sqrt(self.column("sumsq"))
 
     @property
     def std(self) -> NDArray[np.float64]:
@@ -127,12 +128,12 @@ class Summary:
     @property
     def zero_share(self) -> NDArray[np.float64]:
         """Share of the elements that are exactly 0."""
-        return _divide(self._column("zeros"), self.count)
+        return _divide(self.column("zeros"), self.count)
 
     @property
     def dead_share(self) -> NDArray[np.float64]:
         """Share of the channels that have been zero throughout the last recorded steps."""
-        return _divide(self._column("dead"), self._column("units"))
+        return _divide(self.column("dead"), self.column("units"))
 
     @property
     def histogram(self) -> NDArray[np.float64]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lampwork._core.summary import COLUMN
 from lampwork.diagnose.curve import training_loss
 from lampwork.diagnose.finding import Finding, others, plain
 from lampwork.diagnose.layers import Layer, parameters, units, weighted_layers
@@ -137,9 +136,11 @@ def _nonfinite(record: Record, tensor: Tensor, step: int) -> Finding:
 
 def _nonfinite_counts(record: Record, tensors: list[Tensor]) -> NDArray[np.float64]:
     """How many elements are NaN, inf and -inf, shape (tensors, steps, 3)."""
-    columns = [COLUMN[name] for name in ("nan", "posinf", "neginf")]
-    counts = [record.summary(tensor).rows[:, columns] for tensor in tensors]
-    return np.nan_to_num(np.array(counts).reshape(len(tensors), len(record.steps), 3))
+    counts = np.empty((len(tensors), len(record.steps), 3))
+    for summary, own in zip(map(record.summary, tensors), counts, strict=True):
+        for i, name in enumerate(("nan", "posinf", "neginf")):
+            own[:, i] = summary.column(name)
+    return np.nan_to_num(counts)
 
 
 def _is_new(counts: NDArray[np.float64], step: int) -> bool:

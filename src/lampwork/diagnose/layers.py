@@ -135,13 +135,13 @@ def seen(record: Record, name: str, kind: str) -> Summary:
     """The statistics of that tensor, all NaN where the record has none."""
     tensor = record.find(name, kind)
     if tensor is None:
-        return Summary(np.full((len(record.steps), WIDTH), np.nan))
+        return Summary(np.broadcast_to(np.nan, (len(record.steps), WIDTH)))
     return record.summary(tensor)
 
 
 def units(summary: Summary) -> NDArray[np.float64]:
     """Channels of an output at each recorded step, 0 where it has none."""
-    return np.nan_to_num(summary.rows[..., COLUMN["units"]])
+    return np.nan_to_num(summary.column("units"))
 
 
 def finite(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -218,5 +218,5 @@ class _Lazy(Summary):
     def rows(self) -> Floats:  # type: ignore[override]
         return self._record._rows(self._place)  # type: ignore[attr-defined]
 
-    def _column(self, name: str) -> Floats:
+    def column(self, name: str) -> Floats:
         return self._numbers[..., COLUMN[name]]
