@@ -52,7 +52,7 @@ def subject(site: Site, use: Use, trace: Trace) -> Subject:
 
 def _stack(name: str) -> str:
     """What comes before the first number of a name: encoder and decoder are two stacks."""
-    return re.split(r"\.\d+(?:\.|$)", name, maxsplit=1)[0]
+    return re.split(r"(?:^|\.)\d+(?:\.|$)", name, maxsplit=1)[0]
 
 
 def _gpt2(it: Subject) -> Choice | None:

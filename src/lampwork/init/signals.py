@@ -286,13 +286,19 @@ def _drifting(code: str, hidden: Sequence[Layer], values: list[float], verb: str
 
 
 def _drift(values: Sequence[float]) -> float:
-    """Decades from the first value to the last; 0 where it is a jump, or not all are numbers."""
+    """Decades from the first value to the last; 0 where that is no drift, or not all are numbers.
+
+    A jump is none, and neither is a path that goes up and down for more than half of its way, as
+    that of a transformer does, whose queries get less gradient than its values.
+    """
     if len(values) < 3 or not _all_finite(values):
         return 0.0
     logs = [math.log10(max(value, 1e-45)) for value in values]
     total = logs[-1] - logs[0]
     steps = [(b - a) * math.copysign(1.0, total) for a, b in pairwise(logs)]
-    return 0.0 if total == 0 or max(steps) > LARGEST_JUMP * abs(total) else total
+    way = sum(abs(step) for step in steps)
+    is_drift = max(steps, default=0.0) <= LARGEST_JUMP * abs(total) and abs(total) >= way / 2
+    return total if is_drift else 0.0
 
 
 def _all_finite(values: Sequence[float]) -> bool:

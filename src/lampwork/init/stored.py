@@ -9,16 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from lampwork.init import schemes
 from lampwork.init.check import Finding, plain
 from lampwork.init.defaults import WEIGHTS
 from lampwork.init.fans import RECURRENT, matrices
-from lampwork.init.registry import KEEP, UNFILLED, fill
+from lampwork.init.registry import KEEP, UNFILLED
 from lampwork.init.rehearsal import local
 from lampwork.init.survey import Site
 
@@ -74,15 +75,31 @@ def values_of(row: Row, site: Site, *, applied: bool) -> Value:
     binding = row.scheme not in (KEEP, UNFILLED) and (applied or row.chosen_by != "default")
     if not site.parametrised:
         return Value(row, site, local(site.stored), binding)
-    lists = [module for module in site.module.modules() if module.training]
-    for module in lists:  # spectral_norm moves its buffers whenever it is asked in training
+    training = [module for module in site.module.modules() if module.training]
+    for module in training:  # spectral_norm moves its buffers whenever it is asked in training
         module.training = False
     try:
-        computed = getattr(site.module, site.attribute)
+        computed = local(getattr(site.module, site.attribute))
+        binding = binding and _is_kept(site, computed)
     finally:
-        for module in lists:
+        for module in training:
             module.training = True
-    return Value(row, site, local(computed), binding)
+    return Value(row, site, computed, binding)
+
+
+def _is_kept(site: Site, values: Tensor) -> bool:
+    """Whether a parametrisation gives back what is written: weight_norm does, spectral_norm not."""
+    own: Any = site.module.parametrizations
+    wanted = 2.0 * values
+    found: Any = wanted
+    try:
+        for parametrization in reversed(own[site.attribute]):
+            found = parametrization.right_inverse(found)
+        for parametrization in own[site.attribute]:
+            found = parametrization(*found) if isinstance(found, tuple) else parametrization(found)
+    except Exception:  # no inverse, or none for these values
+        return False
+    return torch.allclose(found, wanted, rtol=1e-2, atol=1e-6)
 
 
 def findings(value: Value) -> Iterator[Finding]:
@@ -181,8 +198,9 @@ def _fixed_difference(value: Value) -> dict[str, object]:
     if not value.is_whole:
         return {}
     expected = torch.empty(value.row.shape, dtype=torch.float32)
+    write = getattr(schemes, f"{value.row.scheme}_")
     for part in matrices(expected, value.row.parts):
-        fill(value.row.scheme, part, None, fan_in=value.row.fan_in, fan_out=value.row.fan_out)
+        write(part, **value.row.scheme.options)
     found = value.values.to("cpu", torch.float32)
     rounding = 1e-5 + _ROUNDING.get(value.values.dtype, 0.0)
     if torch.allclose(found, expected, rtol=rounding, atol=1e-6):
@@ -349,27 +367,32 @@ def unlike_layers(values: Sequence[Value]) -> Iterator[Finding]:
     for group in groups.values():
         profiles = [_profile(value) for value in group]
         for value, profile in zip(group[1:], profiles[1:], strict=True):
-            count = value.values.numel() // max(1, len(profile) // 2)
-            scale = max(*profiles[0], *profile, key=abs)
-            far = max(abs(a - b) for a, b in zip(profiles[0], profile, strict=True))
-            if count >= 8 and far > abs(scale) * (0.1 + 2 * _SIGMAS / math.sqrt(2 * count)):
+            count = value.values.numel() // len(profile)
+            apart = [_apart(a, b, count) for a, b in zip(profiles[0], profile, strict=True)]
+            if count >= 8 and any(apart):
                 yield Finding(
                     "init-off-plan",
                     "warn",
                     value.row.name,
-                    {"unlike": group[0].row.name, "largest_difference": plain(far)},
+                    {"unlike": group[0].row.name, "gates": [n for n, a in enumerate(apart) if a]},
                     "This layer or direction is not initialised as the first one is: do all of "
                     f"them.\nlampwork.init.initialize(model, x)  # {value.row.name} too",
                 )
                 break
 
 
-def _profile(value: Value) -> list[float]:
+def _apart(a: tuple[float, float], b: tuple[float, float], count: int) -> bool:
+    """Whether two means and standard deviations differ by more than chance in that many values."""
+    bound = math.sqrt(2.0) * _SIGMAS * max(a[1], b[1]) / math.sqrt(count)
+    return abs(a[0] - b[0]) > bound + 1e-6 or abs(a[1] - b[1]) > bound + 1e-6
+
+
+def _profile(value: Value) -> list[tuple[float, float]]:
     """Mean and standard deviation of each gate."""
     own = value.site.module
     gates = max(1, value.row.shape[0] // int(getattr(own, "hidden_size", value.row.shape[0])))
     blocks = [block.double() for block in value.values.chunk(gates)]
-    return [float(f) for block in blocks for f in (block.mean(), block.std(correction=0))]
+    return [(float(block.mean()), float(block.std(correction=0))) for block in blocks]
 
 
 def _drawn(value: Value) -> Tensor:
