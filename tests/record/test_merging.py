@@ -5,6 +5,7 @@ import pytest
 
 from lampwork._core.summary import COLUMN, WIDTH, Summary, empty_row, merge
 from lampwork.record import shelf, thinning
+from lampwork.record import writer as writer_module
 from lampwork.record.reader import Record
 from lampwork.record.schema import Tensor
 from lampwork.record.timeline import Timeline
@@ -163,3 +164,32 @@ def test_pictures_keep_the_first_and_the_last(tmp_path, monkeypatch):
     record = Record(tmp_path)
     assert sum(picture.pixels.nbytes for picture in record.pictures) <= 42_000
     np.testing.assert_array_equal(record.pictures[-1].pixels, pixels)
+
+
+def test_notes_end_at_their_bound(tmp_path, monkeypatch):
+    """A script that notes every batch fills no disk."""
+    monkeypatch.setattr(writer_module, "NOTES_CHARACTERS", 25)
+    own = Writer(tmp_path / "rank0.sqlite", {})
+    for step in range(9):
+        own.note(step, "ten chars.")
+    assert own.close() is None
+    assert [note.text for note in Record(tmp_path).remarks] == ["ten chars.", "ten chars.", "ten c"]
+
+
+def test_a_model_of_many_tensors_keeps_the_bound_too(tmp_path, monkeypatch):
+    """Where a single step takes a tenth of the room, old steps are merged all the same."""
+    monkeypatch.setattr(shelf, "ROWS_BYTES", 2_000_000)
+    own = Writer(tmp_path / "rank0.sqlite", {})
+    rng = np.random.default_rng(0)
+    rows = rng.integers(1, 200, (11_000, WIDTH)).astype(np.float64)
+    rows[:, 16:] = 0
+    for step in range(40):
+        own.step(step, 0.0, (np.arange(len(rows)), rows), {})
+    assert own.close() is None
+    assert (tmp_path / "rank0.sqlite").stat().st_size < 3_000_000
+    steps = Timeline(tmp_path).steps()
+    assert len(steps.first) < 20
+    assert steps.last[-1] == 39
+    np.testing.assert_array_equal(steps.first[1:], steps.last[:-1] + 1)
+    counts = Timeline(tmp_path).series([0, 10_999], "count").values
+    np.testing.assert_array_equal(counts, np.broadcast_to(rows[[0, -1], :1], counts.shape))

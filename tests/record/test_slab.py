@@ -51,7 +51,7 @@ def insist_equal(slab, bucket, seen):
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.integers(0, 10**6), st.sampled_from([1, 2, 4]))
+@given(st.integers(0, 10**6), st.sampled_from([2, 4, 16]))
 def test_folding_is_merging_neighbours(seed, length):
     """Two slabs folded are the merges of each two neighbouring steps, by tensor."""
     a, b = steps(seed, length, np.arange(5)), steps(seed + 1, length, np.arange(2, 9))

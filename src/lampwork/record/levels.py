@@ -19,6 +19,8 @@ FULL_AT_START = 16
 """Recorded steps at the start that are never merged: the rules about initialisation read them."""
 FULL_AT_END = 32
 """Recorded steps at the end that are not merged while anything else can be."""
+SHORTEST = 2
+"""Buckets of a chunk of the largest models; of them only the first chunk is never merged."""
 MOST_BUCKETS = 8192
 """More buckets than this are merged even where they are small."""
 
@@ -26,7 +28,7 @@ MOST_BUCKETS = 8192
 def chunk_length(tensors: int) -> int:
     """Buckets of a chunk: a power of two, fewer for larger models so that chunks stay many."""
     length = 16
-    while length > 1 and length * tensors > 10_000:
+    while length > SHORTEST and length * tensors > 10_000:
         length //= 2
     return length
 
@@ -38,7 +40,7 @@ def next_pair(levels: Sequence[int], length: int) -> int | None:
         levels: of all chunks, the oldest first; they fall, after the pinned ones at the start.
         length: buckets of a chunk.
     """
-    pinned = -(-FULL_AT_START // length)
+    pinned = FULL_AT_START // length if length > SHORTEST else 1
     free = list(levels[pinned:])
     if not free:
         return None

@@ -164,8 +164,9 @@ class Shelf:
         )
         self._db.execute("DELETE FROM steps WHERE step BETWEEN ? AND ?", stretch)
         self._write_index(chunk.index, chunk.level, None)
-        chunk.size_bytes = sum(block.size_bytes for block in blocks)
-        self._bytes_per_row = chunk.size_bytes / max(1, np.prod(slab.rows.shape[:2]))
+        packed = sum(block.size_bytes for block in blocks)
+        self._bytes_per_row = packed / max(1, np.prod(slab.rows.shape[:2]))
+        chunk.size_bytes = packed + sum(len(notes) for *_, notes in chunk.index)
         chunk.written = True
 
     def _write_index(

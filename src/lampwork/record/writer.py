@@ -36,7 +36,7 @@ COMMIT_EVERY_S = 0.5
 CLOSE_TIMEOUT_S = 30.0
 QUEUE_BYTES = 128_000_000
 PATIENCE_S = 5.0
-MOST_NOTES, LONGEST_NOTE = 10_000, 4000
+NOTES_CHARACTERS = 500_000
 
 Item = tuple[str, Sequence[Any]]
 """What to put into which table, and for most of them the columns in their order."""
@@ -66,7 +66,7 @@ class Writer:
         self._todo: queue.SimpleQueue[Item | threading.Event | None] = queue.SimpleQueue()
         # Each is written by one thread only; what lies between them waits in the queue.
         self._put_bytes = self._taken_bytes = 0
-        self._notes = self._dropped = 0
+        self._note_characters = self._dropped = 0
         self._patient = True
         try:
             self._create({"schema": VERSION, "layout": Layout.current().as_json(), **meta})
@@ -116,10 +116,11 @@ class Writer:
         self._put("pictures", (step, name, kind, json.dumps(list(shape)), pixels))
 
     def note(self, step: int, text: str) -> None:
-        """A line of text; of more than `MOST_NOTES` the latest are dropped."""
-        self._notes += 1
-        if self._notes <= MOST_NOTES:
-            self._put("notes", (step, text[:LONGEST_NOTE]))
+        """A line of text; after `NOTES_CHARACTERS` of them all together, no more is kept."""
+        text = text[: NOTES_CHARACTERS - self._note_characters]
+        self._note_characters += len(text)
+        if text:
+            self._put("notes", (step, text))
 
     def loader(self, dataset: str, stats: Mapping[str, Any]) -> None:
         """The timings of one loader over a dataset of the class `dataset`."""
