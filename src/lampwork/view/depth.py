@@ -161,8 +161,9 @@ def by_depth(
     """One number of many tensors at up to `at_most` steps; None where none was ever seen."""
     if not tensors:
         return None
-    summaries = Summary(np.stack([record.summary(tensor).rows for tensor in tensors]))
-    seen = np.flatnonzero((summaries.count > 0).any(axis=0))
+    summaries = [record.summary(tensor) for tensor in tensors]
+    counts = np.stack([summary.count for summary in summaries])
+    seen = np.flatnonzero((counts > 0).any(axis=0))
     if not seen.size:
         return None
     chosen = spread(seen.tolist(), at_most)
@@ -171,7 +172,7 @@ def by_depth(
         steps=record.steps[chosen],
         columns=chosen,
         values=np.stack([number(tensor) for tensor in tensors])[:, chosen],
-        broken=(summaries.nonfinite > 0)[:, chosen],
+        broken=np.stack([summary.nonfinite > 0 for summary in summaries])[:, chosen],
     )
 
 
