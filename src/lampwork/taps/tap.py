@@ -156,6 +156,13 @@ def on_gradient(tensor: Tensor, seen: Callable[[Tensor], None]) -> RemovableHand
     return tensor.register_hook(hook)
 
 
+def on_output(module: nn.Module, change: Callable[[nn.Module, Any], Any]) -> RemovableHandle:
+    """Call `change` with the module and its output after each forward; the rest of the model gets
+    what it returns, or the output where that is None.
+    """
+    return module.register_forward_hook(lambda module, args, output: change(module, output))
+
+
 def on_optimizer_step(before: Step, after: Step) -> list[RemovableHandle]:
     """Call `before` and `after` around each step of each optimizer of the process."""
     return [
