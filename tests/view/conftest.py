@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lampwork._core.summary import COLUMN, empty_row
+from lampwork._core.summary import BINS, COLUMN, EXPONENT_MIN, FIRST_BIN, empty_row
 from lampwork.record.reader import Record
 from lampwork.record.runs import database
 from lampwork.record.schema import Tensor
@@ -46,11 +46,17 @@ class Build:
         self._rows.setdefault(step, {})[self._ids[key]] = row(array, units, dead)
 
     def add_pictures(self) -> Build:
-        """Kernels, maps and inputs of one convolution at steps 0 and 30."""
-        pixels = np.random.default_rng(0).integers(0, 256, (16, 5, 5), dtype=np.uint8)
+        """Every kind of picture at steps 0 and 30."""
+        rng = np.random.default_rng(0)
+        shapes = {
+            "kernels": (16, 5, 5), "kernels_change": (16, 5, 5), "feature_maps": (16, 5, 5),
+            "weights": (1, 9, 12), "weights_change": (1, 9, 12), "input": (2, 12, 12, 3),
+            "grad_cam": (2, 12, 12), "saliency": (2, 12, 12), "attention": (4, 7, 7),
+        }  # fmt: skip
         for step in (0, 30):
-            for kind in ("kernels", "feature_maps", "input"):
-                self.writer.picture(step, "a.conv", kind, pixels.shape, pixels.tobytes())
+            for kind, shape in shapes.items():
+                pixels = rng.integers(0, 256, shape, dtype=np.uint8)
+                self.writer.picture(step, "a.conv", kind, shape, pixels.tobytes())
         return self
 
     def read(self) -> Record:
@@ -61,7 +67,7 @@ class Build:
 
 
 def row(array: np.ndarray, units: int = 0, dead: int = 0) -> np.ndarray:
-    """The row of statistics of an array, the obvious way, without its histogram."""
+    """The row of statistics of an array, the obvious way."""
     found, kept = empty_row(), array[np.isfinite(array)]
     numbers = {
         "count": array.size, "sum": kept.sum(), "sumsq": (kept**2).sum(),
@@ -72,6 +78,8 @@ def row(array: np.ndarray, units: int = 0, dead: int = 0) -> np.ndarray:
     }  # fmt: skip
     for name, value in numbers.items():
         found[COLUMN[name]] = value
+    exponents = np.frexp(kept[kept != 0])[1] - 1 - EXPONENT_MIN
+    np.add.at(found, FIRST_BIN + exponents.clip(0, BINS - 1), 1)
     return found
 
 

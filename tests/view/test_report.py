@@ -94,14 +94,14 @@ def test_the_page_tells_the_verdict_first(mlp):
 
 
 def test_every_figure_has_heading_picture_and_caption(mlp):
-    """Six figures, each with a title that wraps, a label for screen readers and a sentence."""
+    """Ten figures, each with a title that wraps, a label for screen readers and a sentence."""
     page = Page(html(mlp.add_pictures().read(), []))
-    assert len(page.all("figure")) == len(page.text("figcaption")) == 6
+    assert len(page.all("figure")) == len(page.text("figcaption")) == 10
     titles = [title for title in page.text("h3") if ":" in title]
-    assert len(titles) == 6
+    assert len(titles) == 10
     assert "Gradient by depth: a line that falls to the left is a vanishing gradient" in titles
     drawn = [svg for svg in page.all("svg") if svg.get("role") == "img"]
-    assert len(drawn) == 6
+    assert len(drawn) == 10
     assert all(svg["aria-label"] for svg in drawn)
     assert page.all("html") == [{"lang": "en"}]
 
@@ -165,7 +165,7 @@ def test_a_record_with_nan_everywhere_makes_a_page(build):
     made.writer.loader("D", {"wait_s": np.nan, "wait_share": np.nan, "epoch_s": None})
     page = Page(html(made.read(), []))
     assert "NaN" in page.text("dd")
-    assert len(page.all("figure")) == 4
+    assert len(page.all("figure")) == 5
 
 
 def test_a_large_record_stays_small(build):
@@ -196,7 +196,7 @@ def test_pictures_go_first_when_the_page_is_too_large(mlp, monkeypatch):
     whole = len(html(record, []).encode())
     monkeypatch.setattr(module, "LIMIT_BYTES", whole - 1)
     page = Page(html(record, []))
-    assert len(page.all("figure")) == 4
+    assert len(page.all("figure")) == 5
     assert page.text("p")[2].startswith("The pictures are left out to keep this page under 2 MB.")
     monkeypatch.setattr(module, "LIMIT_BYTES", whole // 3)
     page = Page(html(record, []))
@@ -229,7 +229,7 @@ def test_a_figure_that_fails_does_not_cost_the_verdict(mlp, monkeypatch):
     page = Page(html(mlp.read(), []))
     assert "The figure “broken” cannot be drawn: ZeroDivisionError('<no>')" in page.text("p")
     assert page.text("h1") == ["Pass"]
-    assert len(page.all("figure")) == 4
+    assert len(page.all("figure")) == 5
 
 
 def test_the_same_record_gives_the_same_page(mlp):

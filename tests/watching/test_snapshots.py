@@ -1,24 +1,56 @@
-"""Small grey pictures of the first convolution."""
+"""When pictures are taken, how large they are, and that training does not notice."""
+
+import logging
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
+import lampwork
+from lampwork.watching import snapshots as module
 from lampwork.watching.guard import Guard
-from lampwork.watching.snapshots import MAX_MAPS, MAX_SIDE, Snapshots
+from lampwork.watching.snapshots import Snapshots
 from tests.watching.specimen import hooks_of
+from tests.watching.training import record_of
+
+LIMIT_BYTES = 640_000
+"""What one picture step may add to a record before it is deflated."""
 
 
-def taken(model, *batches):
-    """The pictures after the model has seen these batches, by kind."""
-    snapshots = Snapshots(model, Guard(lambda: None))
-    snapshots.install()
-    for batch in batches:
-        model(batch)
-    snapshots.remove()
+def taken(model, *args, **kwargs):
+    """The pictures after one training forward, by kind."""
+    found = Snapshots(model, Guard(lambda: None))
+    found.install()
+    model(*args, **kwargs)
+    found.remove()
     assert hooks_of(model) == []
-    return {shot.kind: shot for shot in snapshots.take()}
+    shots = found.take()
+    assert sum(shot.pixels.numel() for shot in shots) <= LIMIT_BYTES
+    assert all(shot.pixels.dtype == torch.uint8 for shot in shots)
+    return {(shot.kind, shot.name): shot.pixels for shot in shots}
+
+
+def cnn(**options):
+    """Batch norm, dropout, in-place ReLUs."""
+    layers = [nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True)]
+    layers += [nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.5), nn.Linear(8 * 64, 4))
+
+
+class Checkpointed(nn.Module):
+    """The first part is computed twice."""
+
+    def __init__(self, reentrant):
+        super().__init__()
+        self.first, self.reentrant = cnn()[:6], reentrant
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x):
+        x = checkpoint(self.first, x, use_reentrant=self.reentrant)
+        return self.head(x.mean((2, 3)))
 
 
 def grey(image):
@@ -27,119 +59,146 @@ def grey(image):
     return np.round((image - image.min()) / (image.max() - image.min()) * 255)
 
 
-def test_pictures_are_kernels_input_and_feature_maps():
-    """Each picture is a stack of images, every one of them on its own scale from 0 to 255."""
+def test_feature_maps_are_those_of_the_first_example_in_eval_mode():
+    """Each map is on its own scale, of the layer's output for one example by itself."""
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Identity(), nn.Conv2d(3, 5, 3), nn.ReLU())
-    batch = torch.randn(4, 3, 9, 8)
-    shots = taken(model, batch)
-    assert list(shots) == ["kernels", "input", "feature_maps"]
-    expected = {
-        "kernels": model[1].weight.detach().mean(1),
-        "input": batch[:1].mean(1),
-        "feature_maps": model[1](batch[:1])[0].detach(),
+    model, x = cnn(), torch.randn(6, 3, 16, 16)
+    found = taken(model, x)
+    expected = model.eval()[0](x[:1])[0].detach()
+    pixels = found["feature_maps", "0"]
+    assert pixels.shape == expected.shape
+    for got, image in zip(pixels, expected, strict=True):
+        # Rounding of float32 may tip a pixel over.
+        assert np.abs(got.numpy() - grey(image)).max() <= 1
+    assert found["input", ""].shape == (4, 16, 16, 3)
+    assert found["grad_cam", "5"].shape == found["saliency", ""].shape == (4, 16, 16)
+
+
+@pytest.mark.parametrize("make", [cnn, lambda: Checkpointed(True), lambda: Checkpointed(False)])
+def test_training_with_pictures_is_bitwise_that_without(tmp_path, monkeypatch, make):
+    """Weights, batch norm, random state and losses are equal, with validation between the steps."""
+    monkeypatch.setattr(module, "SHARE", torch.inf)
+
+    def trained(pictures):
+        torch.manual_seed(0)
+        model, losses = make(), []
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        run = lampwork.watch(model, every=1, dir=tmp_path, pictures=pictures)
+        with run:
+            for _ in range(4):
+                x = torch.randn(6, 3, 16, 16, requires_grad=True)
+                loss = F.cross_entropy(model(x), torch.randint(4, (6,)))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                with torch.no_grad():
+                    model.eval()(x)
+                model.train()
+                losses.append(loss.item())
+        return model.state_dict(), losses, torch.get_rng_state(), record_of(run).pictures
+
+    with_us, without = trained(True), trained(False)
+    assert {p.step for p in with_us[3] if p.kind == "feature_maps"} == {0, 1, 2, 4}
+    assert without[3] == []
+    assert with_us[1] == without[1]
+    assert torch.equal(with_us[2], without[2])
+    for name, value in with_us[0].items():
+        assert torch.equal(value, without[0][name]), name
+
+
+def test_large_images_stay_small():
+    """Whatever comes in, a side has 64 pixels at most and a step 640 kB."""
+    found = taken(
+        nn.Sequential(nn.Conv2d(3, 100, 3), nn.Conv2d(100, 4, 3)), torch.randn(2, 3, 200, 50)
+    )
+    assert found["feature_maps", "0"].shape == (16, 64, 48)
+    assert found["input", ""].shape == (2, 64, 50, 3)
+    assert found["kernels", "0"].shape == (32, 3, 3, 3)
+
+
+def test_long_sequences_stay_small():
+    """Attention over 700 tokens is at most 64 × 64 a head, and heads and layers are few."""
+    layer = nn.TransformerEncoderLayer(64, 16, 8, batch_first=True)
+    found = taken(
+        nn.TransformerEncoder(layer, 6, enable_nested_tensor=False), torch.randn(1, 700, 64)
+    )
+    maps = [pixels for (kind, _), pixels in found.items() if kind == "attention"]
+    assert [pixels.shape for pixels in maps] == [(8, 64, 64)] * 4
+
+
+@pytest.mark.parametrize(
+    ("model", "x"),
+    [
+        (nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 1)), torch.randn(7, 5)),
+        (nn.LSTM(5, 6), torch.randn(4, 3, 5)),
+        (
+            nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(12, 2)),
+            torch.ones(5, 3).long(),
+        ),
+        (nn.Conv1d(2, 3, 3), torch.randn(2, 2, 9)),
+    ],
+    ids=["mlp", "lstm", "tokens", "conv1d"],
+)
+def test_models_without_images_show_their_matrices_or_nothing(model, x):
+    """Nothing breaks; there is no input and no map."""
+    kinds = {kind for kind, _ in taken(model, x)}
+    assert kinds <= {"weights", "weights_change"}
+    assert bool(kinds) == (not isinstance(model, nn.Conv1d))
+
+
+def test_a_forward_that_fails_apart_costs_only_its_own_pictures(caplog):
+    """Where the model cannot be run in eval mode, kernels are shown and nothing is said."""
+
+    class Picky(nn.Conv2d):
+        def forward(self, x):
+            assert self.training, "only for training"
+            return super().forward(x)
+
+    assert {kind for kind, _ in taken(Picky(1, 2, 3), torch.randn(2, 1, 8, 8))} == {
+        "kernels",
+        "kernels_change",
     }
-    for kind, images in expected.items():
-        pixels = shots[kind].pixels
-        assert (shots[kind].name, pixels.dtype) == ("1", torch.uint8)
-        assert pixels.shape == images.shape
-        for got, image in zip(pixels, images, strict=True):
-            # Rounding of float32 may tip a pixel over.
-            assert np.abs(got.numpy() - grey(image)).max() <= 1
+    assert caplog.records == []
 
 
-def test_the_probe_is_always_the_same_example():
-    """What comes after the first batch changes no picture; a change of the weights does."""
-    model = nn.Conv2d(1, 2, 3)
-    snapshots = Snapshots(model, Guard(lambda: None))
-    snapshots.install()
-    first, later = torch.randn(3, 1, 6, 6), torch.randn(3, 1, 6, 6)
-    model(first)
-    before = [shot.pixels for shot in snapshots.take()]
-    model(later)
-    snapshots.remove()
-    snapshots.install()  # idle: the probe is taken
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch.compile's, of what it cannot trace
+def test_a_compiled_model_keeps_its_pictures_or_does_without(caplog):
+    """Under torch.compile nothing is raised and no hook is left; kernels are shown at least."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
+    found = Snapshots(model, Guard(lambda: None))
+    found.install()
+    compiled = torch.compile(model, backend="eager")
+    compiled(torch.randn(2, 1, 8, 8))
+    found.remove()
+    compiled(torch.randn(2, 1, 8, 8))
     assert hooks_of(model) == []
-    first.zero_()  # the probe is a copy
-    assert all(map(torch.equal, before, [shot.pixels for shot in snapshots.take()]))
-    with torch.no_grad():
-        model.weight.copy_(torch.randn_like(model.weight))
-    kernels, same_input, maps = (shot.pixels for shot in snapshots.take())
-    assert torch.equal(same_input, before[1])
-    assert not torch.equal(kernels, before[0])
-    assert not torch.equal(maps, before[2])
+    assert {"kernels", "kernels_change"} <= {shot.kind for shot in found.take()}
+    assert [r for r in caplog.records if r.name == "lampwork" and r.levelno > logging.DEBUG] == []
 
 
-def test_pictures_stay_small():
-    """Large images are averaged down and many maps are cut off."""
-    shots = taken(nn.Conv2d(1, 100, 3), torch.randn(1, 1, 200, 50))
-    assert shots["feature_maps"].pixels.shape == (MAX_MAPS, MAX_SIDE, 48)
-    assert shots["input"].pixels.shape == (1, MAX_SIDE, 50)
-    assert shots["kernels"].pixels.shape == (2 * MAX_MAPS, 3, 3)
-
-
-@pytest.mark.parametrize("model", [nn.Linear(2, 2), nn.Conv1d(1, 1, 1)])
-def test_without_an_image_convolution_there_are_none(model):
-    """A model without Conv2d has no pictures and gets no hook."""
-    snapshots = Snapshots(model, Guard(lambda: None))
-    snapshots.install()
-    assert hooks_of(model) == []
-    assert snapshots.take() == []
-
-
-def test_a_convolution_that_is_not_called_shows_its_kernels():
-    """Without an input there are kernels and nothing else."""
-    assert list(taken(nn.Conv2d(1, 2, 3))) == ["kernels"]
-
-
-@pytest.mark.parametrize("value", [torch.nan, torch.inf, 0.0])
-def test_flat_and_broken_images_are_pictures_too(value):
-    """Constant kernels are black, and NaN or infinite ones raise nothing."""
-    model = nn.Conv2d(1, 2, 3)
-    nn.init.constant_(model.weight, value)
-    shots = taken(model, torch.randn(1, 1, 5, 5))
-    assert shots["kernels"].pixels.max() == 0
-    assert shots["feature_maps"].pixels.shape == (2, 3, 3)
-
-
-class Noisy(nn.Conv2d):
-    """A convolution that draws random numbers and wants a second input."""
-
-    def forward(self, x, strength):
-        return super().forward(x) + strength * torch.randn(1)
-
-
-def test_a_subclass_is_shown_as_the_plain_convolution():
-    """A convolution with a forward of its own costs neither the pictures nor a random number."""
-    model = Noisy(1, 2, 3)
-    snapshots = Snapshots(model, Guard(lambda: None))
-    snapshots.install()
-    model(torch.randn(1, 1, 5, 5), 0.5)
-    state = torch.get_rng_state()
-    assert [shot.kind for shot in snapshots.take()] == ["kernels", "input", "feature_maps"]
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_weights_that_were_cast_still_meet_the_probe():
-    """Where autocast made the input half, or the user the weights, feature maps are shown."""
-    model = nn.Conv2d(1, 2, 3)
-    snapshots = Snapshots(model, Guard(lambda: None))
-    snapshots.install()
-    model(torch.randn(1, 1, 5, 5))
-    model.to(torch.bfloat16)
-    assert snapshots.take()[2].pixels.shape == (2, 3, 3)
-
-
-def test_batches_without_an_image_are_waited_out():
-    """An unbatched image and an empty batch are no probe; the next batch is."""
-    model = nn.Conv2d(1, 2, 3)
-    wanted = torch.randn(2, 1, 5, 5)
-    shots = taken(model, torch.randn(1, 5, 5), torch.randn(0, 1, 5, 5), wanted, wanted + 1)
-    assert np.abs(shots["input"].pixels[0].numpy() - grey(wanted[0, 0])).max() <= 1
-
-
-def test_pictures_come_at_doubling_distances():
+def test_pictures_come_at_doubling_distances(monkeypatch):
     """Of the recorded steps 0, 10, 20, … few have pictures, however long the run."""
+    monkeypatch.setattr(module, "SHARE", torch.inf)
     snapshots = Snapshots(nn.Conv2d(1, 1, 1), Guard(lambda: None))
     due = [step for step in range(0, 1000, 10) if snapshots.due(step)]
     assert due == [0, 10, 20, 40, 80, 160, 320, 640]
+
+
+def test_pictures_wait_until_they_are_paid_for(monkeypatch):
+    """What the last ones cost must be a hundredth of the time since the start."""
+    now = [0.0]
+    monkeypatch.setattr(module, "monotonic_s", lambda: now[0])
+    snapshots = Snapshots(nn.Conv2d(1, 1, 1), Guard(lambda: None))
+    assert snapshots.due(0)
+    works = snapshots._kernels.take
+
+    def slow(*args):
+        now[0] += 0.5
+        return works(*args)
+
+    snapshots._kernels.take = slow
+    snapshots.take()
+    now[0] = 49.9
+    assert not snapshots.due(10)
+    now[0] = 50.1
+    assert snapshots.due(20)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from lampwork.watching import activations, parameters, session
+from lampwork.watching import activations, parameters, session, snapshots
 from tests.watching.training import (
     batches,
     hooks_anywhere,
@@ -216,6 +216,7 @@ def test_an_error_of_ours_ends_watching_and_not_the_training(
         return works(*args, **kwargs)
 
     monkeypatch.setattr(owner, name, sometimes)
+    monkeypatch.setattr(snapshots, "SHARE", float("inf"))
     runs = []
 
     def run(model):

@@ -12,19 +12,25 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from lampwork.record.reader import Record
-from lampwork.view.atlas import feature_maps, kernels
+from lampwork.view.atlas import feature_maps, kernels, weight_maps
 from lampwork.view.curves import loss
 from lampwork.view.depth import activation_spread, gradient_flow, update_ratio
+from lampwork.view.gaze import attention, grad_cam
+from lampwork.view.histograms import histograms
 
 __all__ = [
     "ALL",
     "Illustration",
     "activation_spread",
+    "attention",
     "feature_maps",
+    "grad_cam",
     "gradient_flow",
+    "histograms",
     "kernels",
     "loss",
     "update_ratio",
+    "weight_maps",
 ]
 
 
@@ -71,15 +77,39 @@ ALL = (
         "both sides: both should stay of one order of magnitude from left to right.",
     ),
     Illustration(
+        histograms,
+        "From top to bottom outputs, their gradients and weights; each column is a recorded step, "
+        "deep where most elements lie, on a scale of magnitudes: bands should keep their place.",
+    ),
+    Illustration(
+        grad_cam,
+        "Grad-CAM weighs the last feature maps by the gradient of the score of the true class, "
+        "or of the predicted one where the loss does not tell; saliency is the gradient at the "
+        "pixels. Warm colours should come to lie on what the class is about.",
+        pixels=True,
+    ),
+    Illustration(
+        attention,
+        "The first example, one tile per head, each query on its own scale: a vertical line is a "
+        "token that all read, a diagonal one reads its neighbour, an even tile reads nothing yet.",
+        pixels=True,
+    ),
+    Illustration(
         feature_maps,
-        "The input at the left, one tile per filter at the right, for the first and the last "
-        "picture: tiles should differ from one another.",
+        "The input at the left, then some layers by depth with one tile per channel, at the first "
+        "and the last picture: tiles should differ from one another.",
         pixels=True,
     ),
     Illustration(
         kernels,
-        "One tile per filter of the first convolution: where the change is pale everywhere, that "
-        "layer has kept its initial values.",
+        "One tile per filter, red above zero and blue below, or in colour where the layer sees "
+        "colours: where the change is pale, that layer has kept its initial values.",
+        pixels=True,
+    ),
+    Illustration(
+        weight_maps,
+        "Red above zero, blue below, evenly spaced rows and columns of large matrices: where the "
+        "change is pale, that layer has kept its initial values.",
         pixels=True,
     ),
 )

@@ -412,7 +412,8 @@ def watch(
         name: the run's folder in it; by default the time. A name that is taken gets a number.
         optimizer: count only this optimizer's steps, by default each one that owns parameters
             of the model.
-        pictures: also keep small pictures of the first convolution.
+        pictures: also keep small pictures: feature maps, kernels, attention, and where a
+            classifier looks.
 
     Returns:
         A context manager with `log`, `findings` and `path`; also `start()` and `stop()`.

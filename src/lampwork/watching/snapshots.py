@@ -1,91 +1,78 @@
-"""Small grey pictures of the first convolution: its kernels and its feature maps.
+"""When pictures are taken, and of what: weights always, and what the probe shows where it can run.
 
-The feature maps are always those of the same example, the first one of the first batch, so that
-what changes from picture to picture is the network and not the input.
+The probe's forward is one of our own, at a picture step only: through a replica that shares the
+weights (`pictures.replica`), in eval mode, under random states of its own. The training forward
+would give pictures of another batch each time, augmented and with dropout.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
-from lampwork.taps.structure import tensors
-from lampwork.taps.tap import Inputs, Taps, Visit
-from lampwork.watching.guard import Guard
+from lampwork._core.clock import monotonic_s
+from lampwork.watching.guard import Guard, log
+from lampwork.watching.pictures import attribution, feature_maps
+from lampwork.watching.pictures.attention import attention
+from lampwork.watching.pictures.forward import look
+from lampwork.watching.pictures.kernels import Kernels
+from lampwork.watching.pictures.pixels import Snapshot, on_cpu
+from lampwork.watching.pictures.probe import Probe, Waiting
 
-MAX_MAPS = 32
-MAX_SIDE = 64
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A stack of grey images, `pixels` uint8 of shape (images, height, width) on the CPU."""
-
-    name: str
-    kind: str
-    pixels: Tensor
+SHARE = 0.01
+"""Of the training time so far that pictures may have taken before the next ones are due."""
 
 
 class Snapshots:
-    """Pictures at steps 0, then at doubling distances, so that a long run has few of them."""
+    """Pictures at step 0, then at doubling distances, as long as they take little of the time."""
 
     def __init__(self, model: nn.Module, guard: Guard) -> None:
-        self._guard = guard
-        convolutions = (item for item in model.named_modules() if isinstance(item[1], nn.Conv2d))
-        self._name, self._convolution = next(convolutions, ("", None))
-        self._probe: Tensor | None = None
-        self._taps: Taps | None = None
+        self._waiting = Waiting(model, guard)
+        self._kernels = Kernels(model)
+        self._sees = True
         self._next = 0
+        self._spent_s, self._began = 0.0, monotonic_s()
 
     def install(self) -> None:
-        """Wait for the first input of the convolution."""
-        if isinstance(self._convolution, nn.Conv2d) and self._probe is None:
-            self._taps = Taps({self._name: self._convolution}, before=self._guard(self._keep_probe))
+        """Wait for the first examples that are trained on."""
+        self._waiting.install()
 
     def remove(self) -> None:
         """Take the hooks off."""
-        if self._taps is not None:
-            self._taps.remove()
-            self._taps = None
+        self._waiting.remove()
 
     def due(self, step: int) -> bool:
         """Whether pictures are to be taken at this recorded step; if so, plan the next ones."""
-        if step < self._next:
+        if step < self._next or self._spent_s > SHARE * (monotonic_s() - self._began):
             return False
         self._next = max(1, 2 * step)
         return True
 
-    @torch.no_grad()
     def take(self) -> list[Snapshot]:
-        """Kernels, input and feature maps as they are now; empty without a convolution."""
-        convolution = self._convolution
-        if not isinstance(convolution, nn.Conv2d):
-            return []
-        kernels = convolution.weight.detach().mean(dim=1)
-        shots = [Snapshot(self._name, "kernels", _grey(kernels[: 2 * MAX_MAPS]))]
-        if self._probe is not None:
-            # The plain convolution with these weights, whatever a subclass adds: no hook of
-            # anybody runs, no random number is drawn.
-            probe = self._probe.to(convolution.weight)
-            maps = nn.Conv2d.forward(convolution, probe)[0]
-            shots.append(Snapshot(self._name, "input", _grey(self._probe[0].mean(0, keepdim=True))))
-            shots.append(Snapshot(self._name, "feature_maps", _grey(maps[:MAX_MAPS])))
-        return shots
-
-    def _keep_probe(self, visit: Visit, inputs: Inputs) -> None:
-        found = tensors(inputs)
-        if found and found[0].dim() == 4 and len(found[0]) > 0 and self._probe is None:
-            self._probe = found[0][:1].detach().clone()
+        """Pictures of the model as it is now, on the CPU; empty where there is nothing to see."""
+        began = monotonic_s()
+        probe = self._waiting.probe
+        images = None if probe is None else probe.images
+        shots = self._kernels.take(None if images is None else tuple(images.shape[1:]))
+        if probe is not None and self._sees:
+            try:
+                shots += _seen(probe)
+            except Exception as error:  # the model's own, in a forward that it never asked for
+                self._sees = False
+                log.debug("no pictures of what the model sees: %r", error)
+        found = on_cpu(shots)
+        self._spent_s += monotonic_s() - began
+        return found
 
 
-def _grey(images: Tensor) -> Tensor:
-    """Each image on its own scale from black to white, at most `MAX_SIDE` pixels high and wide."""
-    images = images.detach().float()
-    height, width = (min(side, MAX_SIDE) for side in images.shape[-2:])
-    images = F.adaptive_avg_pool2d(images[None], (height, width))[0]
-    low = images.amin(dim=(1, 2), keepdim=True)
-    span = (images.amax(dim=(1, 2), keepdim=True) - low).clamp_min(1e-12)
-    return ((images - low) / span * 255).nan_to_num().round().to(torch.uint8).cpu()
+def _seen(probe: Probe) -> list[Snapshot]:
+    result = look(probe)
+    with torch.no_grad():
+        shots = [*feature_maps.feature_maps(result.maps), *attention(result.attention)]
+        if probe.images is None:
+            return shots
+        height, width = probe.images.shape[-2:]
+        grid = attribution.patch_grid(result.grids, (height, width))
+        layer = attribution.last_spatial(result.seen, (height, width), grid)
+        shots += [feature_maps.inputs(probe.name, probe.images)]
+        return shots + attribution.attribution(probe.name, probe.images, result.gradient, layer)

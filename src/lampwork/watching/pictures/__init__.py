@@ -1,0 +1,1 @@
+"""Small pictures of a model while it trains, each made on the device where the tensors live."""
