@@ -64,7 +64,7 @@ def test_capture():
     assert list(parameters(lw.capture))[:2] == ["model", "globs"]
     assert parameters(lw.capture)["gradients"] is True
     assert parameters(lw.capture)["clone"] is True
-    assert keyword_only(lw.capture) == {"gradients", "clone"}
+    assert keyword_only(lw.capture) == {"gradients", "clone", "edit"}
 
 
 def test_init():

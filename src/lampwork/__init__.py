@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from lampwork import init as init
     from lampwork.data.loader import DataLoader as DataLoader
     from lampwork.watching.capture import capture as capture
-    from lampwork.watching.capture import capture_gradients as capture_gradients
+    from lampwork.watching.extract import extract as extract
+    from lampwork.watching.gradients import capture_gradients as capture_gradients
     from lampwork.watching.session import watch as watch
 
     __version__: str
@@ -30,11 +31,21 @@ _PILLARS = ("data", "init")
 _HOMES = {
     "DataLoader": "lampwork.data.loader",
     "capture": "lampwork.watching.capture",
-    "capture_gradients": "lampwork.watching.capture",
+    "capture_gradients": "lampwork.watching.gradients",
+    "extract": "lampwork.watching.extract",
     "watch": "lampwork.watching.session",
 }
 
-__all__ = ["DataLoader", "__version__", "capture", "capture_gradients", "data", "init", "watch"]
+__all__ = [
+    "DataLoader",
+    "__version__",
+    "capture",
+    "capture_gradients",
+    "data",
+    "extract",
+    "init",
+    "watch",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -91,6 +91,6 @@ def test_a_scripted_part_is_refused_by_its_name():
     with pytest.raises(InputError) as error:
         select.with_values(model)
     assert str(error.value) == (
-        "'1' is a ScriptModule, which takes no hooks: open the block on the plain model, "
+        "'1' is a ScriptModule, which takes no hooks: use the plain model, "
         "before torch.jit.script or trace"
     )

@@ -57,8 +57,18 @@ def refuse_unhookable(model: nn.Module) -> None:
                 f"{label} is already compiled, and torch ignores hooks added after that: "
                 "open the block on the plain model first, then torch.compile it"
             )
+    refuse_scripted(model)
+
+
+def refuse_scripted(model: nn.Module) -> None:
+    """Raise for a model that was scripted or traced by torch.jit.
+
+    Raises:
+        InputError: says which module, and the cure.
+    """
+    for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise InputError(
-                f"{label} is a ScriptModule, which takes no hooks: open the block on the plain "
-                "model, before torch.jit.script or trace"
+                f"{(name or type(module).__name__)!r} is a ScriptModule, which takes no hooks: "
+                "use the plain model, before torch.jit.script or trace"
             )

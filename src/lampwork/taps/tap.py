@@ -11,15 +11,17 @@ what `torch.autograd.grad(loss, tensor)` returns.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from threading import Lock, get_ident
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
@@ -53,15 +55,22 @@ class Visit:
 class _Hook:
     """A hook that is left out when its module is copied or pickled: the copy is not watched."""
 
-    def __init__(self, function: Callable[..., None]) -> None:
+    def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
 
-    def __call__(self, *args: Any) -> None:
-        self._function(*args)
+    def __call__(self, *args: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return _untraced(self._function, *args)
+        return self._function(*args)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # What stands in its place takes any arguments, does nothing, and needs no lampwork.
         return getattr, (nullcontext(), "__exit__")
+
+
+@_disable_dynamo  # the public torch.compiler.disable would import all of dynamo at once
+def _untraced(function: Callable[..., Any], *args: Any) -> Any:
+    return function(*args)
 
 
 class Taps:
@@ -71,6 +80,9 @@ class Taps:
         modules: what to tap, by name.
         before: gets the visit, positional and keyword inputs before the forward.
         after: gets the visit and the output after it. It is not called when the forward raises.
+            What it returns, unless None, takes the output's place.
+
+    A model may be called from several threads: calls are numbered as they come.
     """
 
     def __init__(
@@ -78,11 +90,12 @@ class Taps:
         modules: Mapping[str, nn.Module],
         *,
         before: Callable[[Visit, Inputs], None] | None = None,
-        after: Callable[[Visit, Any], None] | None = None,
+        after: Callable[[Visit, Any], Any] | None = None,
     ) -> None:
         self._before, self._after = before, after
         self._calls: Counter[str] = Counter()
-        self._open: list[Visit] = []
+        self._numbering = Lock()
+        self._open: defaultdict[int, list[Visit]] = defaultdict(list)  # by thread
         self._handles: list[RemovableHandle] = []
         for name, module in modules.items():
             pre = _Hook(partial(self._enter, name))
@@ -107,23 +120,26 @@ class Taps:
         if _is_traced():
             return
         recomputed = in_backward()
-        if not recomputed:
-            self._calls[name] += 1
-        visit = Visit(name, module, 0 if recomputed else self._calls[name], recomputed)
-        self._open.append(visit)
+        visit = Visit(name, module, 0 if recomputed else self._next_call(name), recomputed)
+        self._open[get_ident()].append(visit)
         if self._before is not None:
             self._before(visit, (args, kwargs))
 
-    def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
+    def _next_call(self, name: str) -> int:
+        with self._numbering:
+            self._calls[name] += 1
+            return self._calls[name]
+
+    def _leave(self, module: nn.Module, args: Any, output: Any) -> Any:
         if _is_traced():
-            return
+            return None
         # Visits above ours belong to forwards that raised and were caught inside this one.
-        while self._open:
-            visit = self._open.pop()
+        visits = self._open[get_ident()]
+        while visits:
+            visit = visits.pop()
             if visit.module is module:
-                if self._after is not None:
-                    self._after(visit, output)
-                return
+                return None if self._after is None else self._after(visit, output)
+        return None
 
 
 def _is_traced() -> bool:
@@ -161,6 +177,22 @@ def on_output(module: nn.Module, change: Callable[[nn.Module, Any], Any]) -> Rem
     what it returns, or the output where that is None.
     """
     return module.register_forward_hook(lambda module, args, output: change(module, output))
+
+
+def on_gradient_in_graph(tensor: Tensor, seen: Callable[[Tensor], None]) -> None:
+    """As `on_gradient`, inside of what torch.compile traces; `seen` becomes part of the graph."""
+    tensor.register_hook(seen)
+
+
+def on_passes(
+    module: nn.Module,
+    *,
+    before: Callable[[nn.Module, Any], None] | None = None,
+    after: Callable[[nn.Module, Any, Any], None] | None = None,
+) -> list[RemovableHandle]:
+    """Bare hooks around a module's forward, for what torch.compile is to trace."""
+    handles = [] if before is None else [module.register_forward_pre_hook(before)]
+    return handles if after is None else [*handles, module.register_forward_hook(after)]
 
 
 def on_optimizer_step(before: Step, after: Step) -> list[RemovableHandle]:
