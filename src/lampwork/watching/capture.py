@@ -213,6 +213,8 @@ def capture(
         gradients: also keep gradients. They arrive when `backward()` runs inside the block.
         clone: copy each tensor. Without it the tensors themselves are kept, and an operation in
             place changes what was captured.
+        edit: from globs to functions that take a module's output and return another one in the
+            same structure, with which the model goes on; gradients flow through the function.
 
     Returns:
         A context manager; `seen[name]` is the first call of a module with `.input`, `.output`,
