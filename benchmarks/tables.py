@@ -1,14 +1,16 @@
-"""The README's tables of measurements, made from `results/`.
+"""The documents' tables of measurements, made from `results/`.
 
 python benchmarks/tables.py            print them
-python benchmarks/tables.py --write    put them between their marks in the READMEs
+python benchmarks/tables.py --write    put them between their marks in the READMEs and docs/
 """
 
 from __future__ import annotations
 
 import json
 import re
+import statistics
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,29 +93,90 @@ def measured() -> str:
 
 
 def depth() -> str:
-    """Accuracy by scheme and depth, one row per scheme, each seed on its own."""
-    accuracy = json.loads((RESULTS / "init_depth.json").read_text(encoding="utf-8"))["accuracy"]
-    depths = list(next(iter(accuracy.values())))
-    lines = ["| | " + " | ".join(depths) + " |", "|---|" + "---|" * len(depths)]
-    for scheme, by_depth in accuracy.items():
-        cells = (" · ".join(f"{seed:.2f}" for seed in by_depth[d]) for d in depths)
-        lines.append(f"| {scheme} | " + " | ".join(cells) + " |")
+    """Plain ReLU networks: accuracy by scheme, one column per depth."""
+    found = kept_of("init_schemes").get("accuracy", {})
+    plain = {label: found[label] for label in found if label.startswith("ReLU")}
+    if not plain:
+        return ""
+    lines = ["| | " + " | ".join(label.partition(", ")[2] for label in plain) + " |"]
+    lines.append("|---|" + "---|" * len(plain))
+    for scheme in next(iter(plain.values())):
+        cells = " | ".join(seeds(column[scheme]) for column in plain.values())
+        lines.append(f"| {scheme} | {cells} |")
     return "\n".join(lines) + "\n"
 
 
+def seeds(values: list[float]) -> str:
+    """Mean and standard deviation over seeds."""
+    return f"{statistics.fmean(values):.2f} ± {statistics.stdev(values):.2f}"
+
+
+def schemes() -> str:
+    """`auto` against the best scheme by hand, one row per network; then all that was tried."""
+    kept = kept_of("init_schemes")
+    if not kept:
+        return ""
+    lines = [
+        "| network | auto | best by hand | | auto lies behind by | noise | within |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for label, one in kept["verdicts"].items():
+        by_scheme = kept["accuracy"][label]
+        lines.append(
+            f"| {label} | {seeds(by_scheme['auto'])} | {one['best']} | "
+            f"{seeds(by_scheme[one['best']])} | {one['behind']:+.3f} | {one['noise']:.3f} | "
+            f"{'yes' if one['within'] else 'no'} |"
+        )
+    lines.append("")
+    for label, by_scheme in kept["accuracy"].items():
+        tried = ", ".join(f"{name} {seeds(values)}" for name, values in by_scheme.items())
+        lines.append(f"- {label}: {tried}")
+    return "\n".join([*lines, "", *_source(kept)])
+
+
+def architectures() -> str:
+    """What a plan found in eight architectures, against labels by hand."""
+    kept = kept_of("init_architectures")
+    if not kept:
+        return ""
+    lines = [
+        "| | parameters and buffers covered | consumers as labelled | branch ends found | "
+        "wrongly | plan, ms |",
+        "|---|---|---|---|---|---|",
+    ]
+    for label, one in kept["architectures"].items():
+        lines.append(
+            f"| {label} | {one['covered']} of {one['tensors']} | "
+            f"{one['consumers']} of {one['weights']} | {one['found']} of {one['closing']} | "
+            f"{one['wrongly']} | {one['seconds'] * 1000:.0f} |"
+        )
+    return "\n".join([*lines, "", *_source(kept)])
+
+
+def _source(kept: dict[str, Any]) -> list[str]:
+    """The command that measured it, and what it does not show."""
+    return [f"`{kept['command']}`, torch {kept['torch']}. {kept['caveat']}", ""]
+
+
 TABLES = {"loader": loader, "depth": depth, "measured": measured}
+"""Of the READMEs."""
+
+PAGES = {ROOT / "docs" / "initialisation.md": {"schemes": schemes, "architectures": architectures}}
+"""Tables of other pages."""
 
 
-def filled(text: str) -> str:
-    """The text of a README with the tables between their marks."""
-    return MARKS.sub(lambda marks: marks[1] + TABLES[marks[2]]() + marks[3], text)
+def filled(text: str, tables: Mapping[str, Callable[[], str]] = TABLES) -> str:
+    """The text of a page with the tables between their marks."""
+    return MARKS.sub(lambda marks: marks[1] + tables[marks[2]]() + marks[3], text)
 
 
 def main() -> None:
+    pages = {**dict.fromkeys(READMES, TABLES), **PAGES}
     if "--write" in sys.argv:
-        for readme in READMES:
-            readme.write_text(filled(readme.read_text(encoding="utf-8")), encoding="utf-8")
-    print(*(table() for table in TABLES.values()), sep="\n", end="")
+        for page, tables in pages.items():
+            page.write_text(filled(page.read_text(encoding="utf-8"), tables), encoding="utf-8")
+    every = {name: table for tables in pages.values() for name, table in tables.items()}
+    print(*(table() for table in every.values()), sep="\n", end="")
 
 
 if __name__ == "__main__":

@@ -39,6 +39,15 @@ def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     runpy.run_path("readme.py", run_name="__main__")
 
 
+def test_the_page_on_initialisation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """All of its Python, from top to bottom."""
+    monkeypatch.chdir(tmp_path)
+    found = blocks("docs/initialisation.md", "python")
+    assert len(found) == 2
+    (tmp_path / "page.py").write_text("\n".join(found), encoding="utf-8")
+    runpy.run_path("page.py", run_name="__main__")
+
+
 def test_the_verdict_in_the_readme_is_real(tmp_path: Path):
     """The script with the mistake, watched unchanged, gets the verdict that the README shows."""
     (script,) = blocks("README.md", "python", "forgot.py")
@@ -133,6 +142,15 @@ def test_the_measurements_are_those_of_the_results(readme: str):
     text = (ROOT / readme).read_text(encoding="utf-8")
     assert text.count(": begin -->") == len(tables["TABLES"])
     assert tables["filled"](text) == text
+
+
+def test_the_tables_of_the_other_pages_are_those_of_the_results():
+    """Each page has all of its tables, and each is what the result files give."""
+    tables = runpy.run_path(str(ROOT / "benchmarks" / "tables.py"))
+    for page, own in tables["PAGES"].items():
+        text = page.read_text(encoding="utf-8")
+        assert text.count(": begin -->") == len(own)
+        assert tables["filled"](text, own) == text
 
 
 def modules() -> list[str]:

@@ -59,7 +59,7 @@ def plan(
     traced = Trace({}, {}) if example is None else trace(model, example)
     sites = [told(site, _place(site, traced)) for site in surveyed]
     checked = read(rules, sites)
-    if whole in RECIPES:
+    if _is_recipe(whole):
         require_told(whole, model, traced, has_example=example is not None)
     guessed = following(model)
     rows: list[Row] = []
@@ -73,6 +73,11 @@ def plan(
             rows.append(_row(site, use, choice, _place(site, traced)))
     _require_none(uncovered, has_example=example is not None)
     return Plan(model, rows)
+
+
+def _is_recipe(whole: Scheme) -> bool:
+    """A recipe takes no options; with options its name is that of a scheme, if of anything."""
+    return whole in RECIPES and not whole.options
 
 
 def _place(site: Site, traced: Trace) -> Place | None:
@@ -113,7 +118,7 @@ def _choose(
         reason = f"{last}, over {', '.join(over)}" if over else last
         return Choice(speaking[-1].scheme, reason, "rule")
     is_frozen = not site.stored.requires_grad
-    if whole in RECIPES and not is_frozen:
+    if _is_recipe(whole) and not is_frozen:
         choice = RECIPES[whole](subject(site, use, traced))
         if choice:
             return choice._replace(chosen_by="scheme")

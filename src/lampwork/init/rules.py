@@ -21,7 +21,7 @@ from torch import nn
 from lampwork._core.errors import InputError, NameNotFound
 from lampwork._core.names import matches, nearest, not_found
 from lampwork.init.recipes import RECIPES
-from lampwork.init.registry import Scheme, parse
+from lampwork.init.registry import NAMES, Scheme, parse
 from lampwork.init.survey import Site
 
 ROLES = (
@@ -103,7 +103,7 @@ def _rule(given: Any) -> Rule:
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise InputError(f"there is no role {given.role!r}: {hint}Known: {', '.join(ROLES)}")
     name = given.scheme[0] if isinstance(given.scheme, tuple | list) else given.scheme
-    if name == "auto" or name in RECIPES:
+    if name == "auto" or (name in RECIPES and name not in NAMES):
         raise InputError(
             f"{name!r} is for a whole model, not for a {given}: pass it as scheme={name!r}, and "
             "here the name of a scheme"
