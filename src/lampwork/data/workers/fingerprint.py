@@ -189,10 +189,10 @@ class _ByValue(ForkingPickler):
         return NotImplemented
 
     def _tensor(self, tensor: Tensor) -> Any:
-        if type(tensor) is not Tensor or not is_plain(tensor) or tensor.is_shared():
+        if type(tensor) is not Tensor or not is_plain(tensor):
             raise Unclear
         storage = tensor.untyped_storage()
-        if storage.nbytes() > MOST_BYTES:
+        if storage.nbytes() > MOST_BYTES or storage.is_shared():
             raise Unclear
         # Views of one memory stay so: it is written down once, as an array.
         memory = self._memories.get(storage.data_ptr())

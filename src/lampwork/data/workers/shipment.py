@@ -7,14 +7,23 @@ which `multiprocessing` would do anew, with a new pickle, for each.
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import pickle
+import time
 from multiprocessing import context, reduction  # type: ignore[attr-defined]
 from typing import Any
 
+from lampwork._core.clock import Deadline
+
 MOST_FDS = 128
 """File descriptors that are passed with a shipment; a fork server takes 256 in all."""
+
+
+LARGE = 1 << 20
+"""Bytes of a pickle from which workers take turns at it."""
+PATIENCE_S = 3.0
 
 
 class TooManyDescriptors(Exception):
@@ -55,12 +64,19 @@ class Shipment:
         os.ftruncate(self.fd, len(pickled))
         os.pwrite(self.fd, pickled, 0)
 
-    def unpack(self) -> Any:
+    def unpack(self, worker: int) -> Any:
         """In a worker: a copy of its own of the value."""
         _carried[:] = self._fds
         size = os.fstat(self.fd).st_size
         with mmap.mmap(self.fd, size, mmap.MAP_PRIVATE, mmap.PROT_READ) as pickled:
-            return pickle.loads(pickled)
+            if size < LARGE:
+                return pickle.loads(pickled)
+            turnstile = worker % len(os.sched_getaffinity(0))
+            _wait_for_turn(self.fd, turnstile)
+            try:
+                return pickle.loads(pickled)
+            finally:
+                fcntl.lockf(self.fd, fcntl.LOCK_UN, 1, turnstile)
 
     def __getstate__(self) -> dict[str, Any]:
         # While a worker is being started, what is pickled for it takes its descriptors along.
@@ -69,6 +85,19 @@ class Shipment:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.fd = state["fd"].detach()
         self._fds = [fd.detach() for fd in state["fds"]]
+
+
+def _wait_for_turn(fd: int, turnstile: int) -> None:
+    """One worker a core unpacks at a time: the first batch waits for worker 0 alone.
+
+    Only for so long: what is unpacked may itself wait for the other workers.
+    """
+    deadline = Deadline(PATIENCE_S)
+    while not deadline.passed():
+        try:
+            return fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, turnstile)
+        except OSError:  # another worker has it; or the system knows no such locks
+            time.sleep(0.002)
 
 
 _carried: list[int] = []

@@ -145,7 +145,7 @@ class _Worker:
         where = f"in DataLoader worker process {self._desk.number}"
         try:
             if epoch.shipped:
-                job, self._dataset = self._shipment.unpack()
+                job, self._dataset = self._shipment.unpack(self._desk.number)
                 self._job = job or self._job
             if epoch.fresh:
                 self._start_afresh(epoch)
