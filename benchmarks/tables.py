@@ -155,7 +155,8 @@ def architectures() -> str:
 
 def _source(kept: dict[str, Any]) -> list[str]:
     """The command that measured it, and what it does not show."""
-    return [f"`{kept['command']}`, torch {kept['torch']}. {kept['caveat']}", ""]
+    caveat = kept["caveat"][0].upper() + kept["caveat"][1:]
+    return [f"`{kept['command']}`, torch {kept['torch']}. {caveat}", ""]
 
 
 TABLES = {"loader": loader, "depth": depth, "measured": measured}
