@@ -1,0 +1,79 @@
+// From a number to a colour. Dark is little and bright is much on both themes, and the steps of
+// the scale look equally far apart, also to colour-blind eyes (stops of matplotlib's viridis, CC0).
+
+export type Rgb = readonly [number, number, number];
+
+const VIRIDIS: Rgb[] = [
+  [68, 1, 84], [71, 44, 122], [59, 81, 139], [44, 113, 142], [33, 144, 141],
+  [39, 173, 129], [92, 200, 99], [170, 220, 50], [253, 231, 37],
+];
+const DIVERGING: Rgb[] = [
+  [33, 102, 172], [103, 169, 207], [190, 215, 232], [240, 240, 238],
+  [250, 210, 180], [227, 140, 90], [178, 70, 24],
+];
+const BROKEN: Rgb = [214, 39, 103];
+
+export interface Scale {
+  kind: "linear" | "log" | "diverging";
+  low: number;
+  high: number;
+}
+
+export function between(stops: Rgb[], share: number): Rgb {
+  const at = Math.min(Math.max(share, 0), 1) * (stops.length - 1);
+  const left = Math.min(Math.floor(at), stops.length - 2);
+  const a = stops[left] ?? BROKEN;
+  const b = stops[left + 1] ?? BROKEN;
+  const part = at - left;
+  return [a[0] + part * (b[0] - a[0]), a[1] + part * (b[1] - a[1]), a[2] + part * (b[2] - a[2])];
+}
+
+export function viridis(share: number): Rgb {
+  return between(VIRIDIS, share);
+}
+
+export function diverging(share: number): Rgb {
+  return between(DIVERGING, share);
+}
+
+export function brokenColour(): Rgb {
+  return BROKEN;
+}
+
+export function css([r, g, b]: Rgb): string {
+  return `rgb(${Math.round(r)} ${Math.round(g)} ${Math.round(b)})`;
+}
+
+/** Where a value stands on the scale, from 0 to 1; null for zero on a logarithmic one. */
+export function place(scale: Scale, value: number): number | null {
+  if (scale.kind === "log") {
+    if (value <= 0) return null;
+    const span = Math.log(scale.high) - Math.log(scale.low);
+    return span > 0 ? (Math.log(value) - Math.log(scale.low)) / span : 0.5;
+  }
+  const span = scale.high - scale.low;
+  return span > 0 ? (value - scale.low) / span : 0.5;
+}
+
+export function shade(scale: Scale, share: number): Rgb {
+  return scale.kind === "diverging" ? diverging(share) : viridis(share);
+}
+
+/** The scale that shows all finite values: shares from 0 to 1, signs around 0, sizes by decades. */
+export function scaleFor(values: Float32Array, kind: Scale["kind"], share: boolean): Scale {
+  if (share) return { kind: "linear", low: 0, high: 1 };
+  let low = Infinity;
+  let high = -Infinity;
+  for (const value of values) {
+    if (!Number.isFinite(value) || (kind === "log" && value <= 0)) continue;
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  if (low > high) return { kind, low: kind === "log" ? 0.1 : 0, high: 1 };
+  if (kind === "diverging") {
+    const most = Math.max(Math.abs(low), Math.abs(high)) || 1;
+    return { kind, low: -most, high: most };
+  }
+  if (kind === "log" && high < 10 * low) return { kind: "linear", low, high };
+  return { kind, low: kind === "linear" ? Math.min(0, low) : low, high };
+}

@@ -1,0 +1,30 @@
+// The legend of a colour scale: a bar with numbers, and swatches for what has no place on it.
+
+import { useWords } from "../words/words";
+import { brokenColour, css, shade, type Scale } from "./colours";
+
+interface Props {
+  scale: Scale;
+  show: (value: number) => string;
+  title: string;
+  broken?: boolean;
+  zero?: boolean;
+}
+
+export function ScaleLegend({ scale, show, title, broken, zero }: Props) {
+  const say = useWords();
+  const stops = Array.from({ length: 9 }, (_, i) => css(shade(scale, i / 8))).join(", ");
+  return (
+    <div class="scale">
+      <span class="quiet">{title}{scale.kind === "log" ? ` (${say("log_scale")})` : ""}</span>
+      <span class="scale-bar">
+        <span>{show(scale.low)}</span>
+        <i style={{ background: `linear-gradient(to right, ${stops})` }} />
+        <span>{show(scale.high)}</span>
+      </span>
+      {broken && <span class="swatch"><i style={{ background: css(brokenColour()) }} />{say("legend_broken")}</span>}
+      {zero && <span class="swatch"><i style={{ background: "var(--zero)" }} />{say("legend_zero")}</span>}
+      <span class="swatch"><i class="absent" />{say("legend_absent")}</span>
+    </div>
+  );
+}

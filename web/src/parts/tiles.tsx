@@ -1,0 +1,124 @@
+// A picture of several images as tiles on a canvas, or the change between two pictures.
+
+import { useEffect, useRef, useState } from "preact/hooks";
+
+import { ofRun } from "../data/api";
+import type { PictureEntry } from "../data/types";
+import { diverging, viridis, type Rgb } from "./colours";
+
+interface Props {
+  run: string;
+  picture: PictureEntry;
+  /** The earlier picture that this one is compared with. */
+  since?: PictureEntry | undefined;
+  hue: "grey" | "viridis" | "rgb";
+  label: string;
+  most?: number;
+}
+
+export const MOST_TILES = 64;
+
+export function Tiles({ run, picture, since, hue, label, most = MOST_TILES }: Props) {
+  const canvas = useRef<HTMLCanvasElement>(null);
+  const box = useRef<HTMLDivElement>(null);
+  const [width, setWidth] = useState(0);
+  const now = usePixels(run, picture);
+  const then = usePixels(run, since);
+  useEffect(() => {
+    const holder = box.current;
+    if (!holder) return;
+    const sized = new ResizeObserver(() => setWidth(holder.clientWidth));
+    sized.observe(holder);
+    return () => sized.disconnect();
+  }, []);
+  useEffect(() => {
+    if (!canvas.current || !now || (since && !then) || !width) return;
+    draw(canvas.current, picture, now, since ? then : undefined, hue, width, Math.min(most, picture.images));
+  }, [now, then, width, hue, most]);
+  return (
+    <div ref={box} class="tiles">
+      <canvas ref={canvas} role="img" aria-label={label} data-testid={since ? "change" : "tiles"} />
+    </div>
+  );
+}
+
+/** The pixels of a picture, images below each other, four bytes each. */
+function usePixels(run: string, picture: PictureEntry | undefined): ImageData | undefined {
+  const [pixels, set] = useState<{ url: string; data: ImageData }>();
+  const url = picture && ofRun(run, `pictures/${picture.index}.png`);
+  useEffect(() => {
+    if (!url) return;
+    const control = new AbortController();
+    decoded(url, control.signal).then(
+      (data) => set({ url, data }),
+      () => undefined, // another picture was asked for, or the run is gone: the tiles stay
+    );
+    return () => control.abort();
+  }, [url]);
+  return url ? pixels?.data : undefined;
+}
+
+async function decoded(url: string, signal: AbortSignal): Promise<ImageData> {
+  const response = await fetch(url, { signal });
+  if (!response.ok) throw new Error(await response.text());
+  const bitmap = await createImageBitmap(await response.blob(), { colorSpaceConversion: "none" });
+  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  if (!context) throw new Error("no canvas");
+  context.drawImage(bitmap, 0, 0);
+  return context.getImageData(0, 0, bitmap.width, bitmap.height);
+}
+
+function draw(
+  canvas: HTMLCanvasElement, picture: PictureEntry, now: ImageData, then: ImageData | undefined,
+  hue: Props["hue"], width: number, count: number,
+): void {
+  const { width: w, height: h } = picture;
+  const gap = 3;
+  const columns = bestColumns(count, w, h, width);
+  const side = Math.floor((width - gap * (columns - 1)) / columns);
+  const scale = Math.min(side / w, 24);
+  const tileW = Math.max(1, Math.floor(scale * w));
+  const tileH = Math.max(1, Math.round((tileW * h) / w));
+  const rows = Math.ceil(count / columns);
+  const ratio = window.devicePixelRatio || 1;
+  const fullW = columns * (tileW + gap) - gap;
+  const fullH = rows * (tileH + gap) - gap;
+  canvas.width = Math.round(fullW * ratio);
+  canvas.height = Math.round(fullH * ratio);
+  canvas.style.width = `${fullW}px`;
+  canvas.style.height = `${fullH}px`;
+  const context = canvas.getContext("2d");
+  if (!context || now.height < h * count) return;
+  context.scale(ratio, ratio);
+  context.imageSmoothingEnabled = false;
+  const sheet = new OffscreenCanvas(w, h * count);
+  sheet.getContext("2d")?.putImageData(coloured(now, then, hue, w, h * count), 0, 0);
+  for (let i = 0; i < count; i++) {
+    const x = (i % columns) * (tileW + gap);
+    const y = Math.floor(i / columns) * (tileH + gap);
+    context.drawImage(sheet, 0, i * h, w, h, x, y, tileW, tileH);
+  }
+}
+
+/** As many columns as make tiles of about 64 pixels, in full rows if that is possible. */
+function bestColumns(count: number, w: number, h: number, width: number): number {
+  const wide = count === 1 ? Math.min(width, 220) : 64 * Math.max(1, w / h);
+  const wanted = Math.max(1, Math.min(count, Math.floor(width / wide)));
+  for (let n = wanted; n > wanted / 1.7; n--) if (count % n === 0) return n;
+  return wanted;
+}
+
+function coloured(
+  now: ImageData, then: ImageData | undefined, hue: Props["hue"], width: number, height: number,
+): ImageData {
+  const image = new ImageData(width, height);
+  for (let i = 0; i < width * height; i++) {
+    const grey = now.data[4 * i] ?? 0;
+    let rgb: Rgb = [grey, now.data[4 * i + 1] ?? 0, now.data[4 * i + 2] ?? 0];
+    if (then) rgb = diverging((255 + grey - (then.data[4 * i] ?? 0)) / 510);
+    else if (hue === "viridis") rgb = viridis(grey / 255);
+    image.data.set([rgb[0], rgb[1], rgb[2], 255], 4 * i);
+  }
+  return image;
+}

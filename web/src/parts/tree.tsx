@@ -1,0 +1,98 @@
+// The model as a tree of modules, in the pattern of WAI-ARIA: one tab stop, arrow keys within.
+
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+
+import type { Branch } from "./branches";
+
+interface Props {
+  label: string;
+  roots: Branch[];
+  selected: string | null;
+  onSelect: (name: string) => void;
+  /** Severity of a finding at that name. */
+  flag: (name: string) => "warn" | "fail" | undefined;
+}
+
+export function Tree({ label, roots, selected, onSelect, flag }: Props) {
+  const all = useMemo(() => roots.flatMap((root) => withDescendants(root)), [roots]);
+  const [closed, setClosed] = useState<ReadonlySet<string>>(() => new Set());
+  const [at, setAt] = useState<string | null>(null);
+  const list = useRef<HTMLUListElement>(null);
+  const shown = all.filter((one) => !one.above.some((name) => closed.has(name)));
+  const active = shown.find((one) => one.branch.name === (at ?? selected)) ?? shown[0];
+
+  useEffect(() => {
+    if (selected === null) return;
+    const above = all.find((one) => one.branch.name === selected)?.above ?? [];
+    setClosed((old) => (above.some((name) => old.has(name)) ? without(old, above) : old));
+    setAt(null);
+    list.current?.querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest" });
+  }, [selected]);
+
+  const toggle = (name: string) =>
+    setClosed((old) => (old.has(name) ? without(old, [name]) : new Set([...old, name])));
+  const focus = (index: number) => {
+    const next = shown[Math.min(Math.max(index, 0), shown.length - 1)];
+    if (!next) return;
+    setAt(next.branch.name);
+    requestAnimationFrame(() => list.current?.querySelector<HTMLElement>("[tabindex='0']")?.focus());
+  };
+  const key = (event: KeyboardEvent) => {
+    if (!active) return;
+    const place = shown.indexOf(active);
+    const { branch } = active;
+    const open = branch.children.length > 0 && !closed.has(branch.name);
+    const actions: Record<string, () => void> = {
+      ArrowDown: () => focus(place + 1),
+      ArrowUp: () => focus(place - 1),
+      Home: () => focus(0),
+      End: () => focus(shown.length - 1),
+      ArrowRight: () => (open ? focus(place + 1) : branch.children.length && toggle(branch.name)),
+      ArrowLeft: () =>
+        open ? toggle(branch.name) : focus(shown.findIndex((one) => one.branch.name === active.above.at(-1))),
+      Enter: () => onSelect(branch.name),
+      " ": () => onSelect(branch.name),
+    };
+    const action = actions[event.key];
+    if (!action) return;
+    event.preventDefault();
+    action();
+  };
+  return (
+    <ul class="tree" role="tree" aria-label={label} ref={list} onKeyDown={key}>
+      {shown.map(({ branch, above }) => {
+        const open = !closed.has(branch.name);
+        const mark = flag(branch.name);
+        return (
+          <li
+            key={branch.name} role="treeitem" aria-level={above.length + 1}
+            aria-selected={branch.name === selected}
+            {...(branch.children.length ? { "aria-expanded": open } : {})}
+            tabIndex={branch === active?.branch ? 0 : -1}
+            style={{ paddingLeft: `${0.4 + 0.9 * above.length}rem` }}
+            onClick={() => { setAt(branch.name); onSelect(branch.name); }}
+          >
+            <span
+              class="twist" aria-hidden="true"
+              onClick={(event) => { event.stopPropagation(); if (branch.children.length) toggle(branch.name); }}
+            >
+              {branch.children.length ? (open ? "▾" : "▸") : ""}
+            </span>
+            <span class="leaf">{branch.title}</span>
+            <span class="module">{branch.module}</span>
+            {mark && <span class={`flag ${mark}`} title={mark}>●</span>}
+          </li>
+        );
+      })}
+    </ul>
+  );
+}
+
+function without(names: ReadonlySet<string>, gone: string[]): ReadonlySet<string> {
+  return new Set([...names].filter((name) => !gone.includes(name)));
+}
+
+function withDescendants(branch: Branch, above: string[] = []): { branch: Branch; above: string[] }[] {
+  const below = [...above, branch.name];
+  return [{ branch, above }, ...branch.children.flatMap((child) => withDescendants(child, below))];
+}
