@@ -7,8 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable
-from importlib.resources import files
-from importlib.resources.abc import Traversable
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -72,20 +71,11 @@ def built_page() -> dict[str, bytes]:
     Raises:
         InputError: it was not built; tells the cure.
     """
-    root = files("lampwork.view").joinpath("static")
-    found = dict(_walk(root, "")) if root.is_dir() else {}
+    root = Path(__file__).parent / "static"
+    files = [file for file in root.rglob("*") if file.is_file() and file.name[0] != "."]
+    found = {file.relative_to(root).as_posix(): file.read_bytes() for file in files}
     if "index.html" not in found:
         raise InputError(_MISSING)
-    return found
-
-
-def _walk(folder: Traversable, path: str) -> list[tuple[str, bytes]]:
-    found: list[tuple[str, bytes]] = []
-    for item in folder.iterdir():
-        if item.is_dir():
-            found += _walk(item, f"{path}{item.name}/")
-        else:
-            found.append((path + item.name, item.read_bytes()))
     return found
 
 

@@ -99,7 +99,7 @@ export function Chart(props: Props) {
         {lines.map((line, i) => (
           <span class="legend-item" key={line.label}>
             <i style={{ background: `var(--${line.hue})` }} class={line.dash ? "dash" : ""} />
-            {line.label} <b>{value(data, i, place, show)}</b>
+            {line.label} <b>{value(data, i, at === null ? null : place, show)}</b>
           </span>
         ))}
         {log && <span class="legend-scale">{say("log_scale")}</span>}
@@ -115,8 +115,16 @@ export function Chart(props: Props) {
   );
 }
 
-function value(data: uPlot.AlignedData, line: number, place: number, show: (v: number) => string): string {
-  const found = data[1 + 3 * line]?.[place];
+/** Only whole powers of ten of a logarithmic axis have a grid line. */
+function decades(_: uPlot, splits: number[]): (number | null)[] {
+  return splits.map((at) => (Math.abs(Math.log10(at) - Math.round(Math.log10(at))) < 1e-6 ? at : null));
+}
+
+/** The value at a place; without a cursor the last one there is. */
+function value(data: uPlot.AlignedData, line: number, place: number | null, show: (v: number) => string): string {
+  const values = data[1 + 3 * line] ?? [];
+  const known = Array.from(values).filter((one) => one !== null && one !== undefined);
+  const found = place === null ? known.at(-1) : values[place];
   return found === null || found === undefined ? "–" : show(found);
 }
 
@@ -141,7 +149,7 @@ function options(holder: HTMLElement, props: Props, log: boolean, latest: Latest
     scales: { x: { time: false }, y: log ? { distr: 3 } : {} },
     axes: [
       { ...axis, size: 26, gap: 4, values: (_, ticks) => ticks.map((at) => latest.current.props.nameOf?.(at) ?? tick(at)) },
-      { ...axis, size: 56, gap: 4, values: (_, ticks) => ticks.map((at) => (at === null ? "" : show(at))) },
+      { ...axis, grid: { ...axis.grid, ...(log ? { filter: decades } : {}) }, size: 56, gap: 4, values: (_, ticks) => ticks.map((at) => (at === null ? "" : show(at))) },
     ],
     series: [{}, ...lines.flatMap((line, i) => seriesOf(line, hues[i] ?? ink))],
     bands: lines.map((_, i) => ({

@@ -14,7 +14,7 @@ const DIVERGING: Rgb[] = [
 const BROKEN: Rgb = [214, 39, 103];
 
 export interface Scale {
-  kind: "linear" | "log" | "diverging";
+  kind: "linear" | "log" | "diverging" | "root";
   low: number;
   high: number;
 }
@@ -52,7 +52,15 @@ export function place(scale: Scale, value: number): number | null {
     return span > 0 ? (Math.log(value) - Math.log(scale.low)) / span : 0.5;
   }
   const span = scale.high - scale.low;
-  return span > 0 ? (value - scale.low) / span : 0.5;
+  const share = span > 0 ? (value - scale.low) / span : 0.5;
+  return scale.kind === "root" ? Math.sqrt(Math.max(share, 0)) : share;
+}
+
+/** The value in the middle of the scale. */
+export function middle(scale: Scale): number {
+  if (scale.kind === "log") return Math.sqrt(scale.low * scale.high);
+  if (scale.kind === "root") return scale.low + (scale.high - scale.low) / 4;
+  return (scale.low + scale.high) / 2;
 }
 
 export function shade(scale: Scale, share: number): Rgb {

@@ -6,7 +6,7 @@ import type { Span } from "../data/api";
 import type { HistogramHeader, Matrix } from "../data/types";
 import { number, percent, tick } from "../words/numbers";
 import { useWords } from "../words/words";
-import { viridis, type Scale } from "./colours";
+import { place, viridis, type Scale } from "./colours";
 import { ScaleLegend } from "./legend";
 import { Raster, type Cell } from "./raster";
 
@@ -30,7 +30,7 @@ export function Histogram({ name, histogram, onZoom, dark }: Props) {
 
   const rows = used.high - used.low + 1;
   const at = (row: number, column: number) => values[column * bins + used.high - row] ?? 0;
-  const scale: Scale = { kind: "linear", low: 0, high: used.most };
+  const scale: Scale = { kind: "root", low: 0, high: used.most };
   const column = cursor?.column ?? count - 1;
   const step = header.starts[column] ?? 0;
   const magnitude = (row: number) => 2 ** (header.exponent_min + used.high - row);
@@ -41,7 +41,7 @@ export function Histogram({ name, histogram, onZoom, dark }: Props) {
         <ScaleLegend scale={scale} title={say("share_of_elements")} show={percent} />
         <Raster
           label={label} rows={rows} columns={header} rowHeight={ROW} nameWidth={64}
-          paint={(row, at_) => { const share = at(row, at_); return share > 0 ? viridis(Math.sqrt(share / used.most)) : null; }}
+          paint={(row, at_) => { const share = at(row, at_); return share > 0 ? viridis(place(scale, share) ?? 0) : null; }}
           name={(row) => ((used.high - row) % 3 === 0 ? tick(magnitude(row)) : "")}
           cursor={cursor} onCursor={setCursor} onZoom={onZoom}
           version={`${dark}${count}${header.starts[0]}${header.ends.at(-1)}${used.most}${name}`}

@@ -1,7 +1,7 @@
 // The legend of a colour scale: a bar with numbers, and swatches for what has no place on it.
 
 import { useWords } from "../words/words";
-import { brokenColour, css, shade, type Scale } from "./colours";
+import { brokenColour, css, diverging, middle, shade, viridis, type Rgb, type Scale } from "./colours";
 
 interface Props {
   scale: Scale;
@@ -19,12 +19,28 @@ export function ScaleLegend({ scale, show, title, broken, zero }: Props) {
       <span class="quiet">{title}{scale.kind === "log" ? ` (${say("log_scale")})` : ""}</span>
       <span class="scale-bar">
         <span>{show(scale.low)}</span>
-        <i style={{ background: `linear-gradient(to right, ${stops})` }} />
+        <i style={{ background: `linear-gradient(to right, ${stops})` }}>
+          <span>{show(middle(scale))}</span>
+        </i>
         <span>{show(scale.high)}</span>
       </span>
       {broken && <span class="swatch"><i style={{ background: css(brokenColour()) }} />{say("legend_broken")}</span>}
       {zero && <span class="swatch"><i style={{ background: "var(--zero)" }} />{say("legend_zero")}</span>}
       <span class="swatch"><i class="absent" />{say("legend_absent")}</span>
     </div>
+  );
+}
+
+const GRADIENTS: Record<"grey" | "viridis" | "diverging", (share: number) => Rgb> = {
+  grey: (share) => [255 * share, 255 * share, 255 * share],
+  viridis,
+  diverging,
+};
+
+/** What the colours of a picture mean, where they have no unit. */
+export function Gradient({ kind, text }: { kind: keyof typeof GRADIENTS; text: string }) {
+  const stops = Array.from({ length: 7 }, (_, i) => css(GRADIENTS[kind](i / 6))).join(", ");
+  return (
+    <p class="gradient"><i style={{ background: `linear-gradient(to right, ${stops})` }} />{text}</p>
   );
 }

@@ -40,7 +40,7 @@ export function Records({ label, rows, columns, most = 400 }: Props) {
         <tbody ref={body} onKeyDown={key}>
           {shown.map((row, i) => (
             <tr key={i} tabIndex={i === at ? 0 : -1} onFocus={() => setAt(i)} data-level={level(row)}>
-              {columns.map(([name]) => <td key={name} class={typeof row[name] === "number" ? "num" : ""}>{text(row[name])}</td>)}
+              {columns.map(([name]) => <td key={name} class={text(row[name]).length > 40 ? "long" : ""}>{text(row[name])}</td>)}
             </tr>
           ))}
         </tbody>

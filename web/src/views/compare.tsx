@@ -70,7 +70,7 @@ function Pair({ run, other, version, overview, findings, dark }: PairProps) {
         />
       ))}
       <Both
-        title={`${say("step_time")} (${say("step_time_unit").split(" ").slice(1).join(" ") || say("step")})`}
+        title={say("step_time")}
         mine={myTime.data?.curve} theirs={theirTime.data?.curve} show={duration} {...chart}
       />
       {theirOverview.data && (

@@ -7,6 +7,7 @@ import { ofRun } from "../data/api";
 import { useJson } from "../data/query";
 import type { PictureEntry } from "../data/types";
 import { Empty, Failed } from "../parts/empty";
+import { Gradient } from "../parts/legend";
 import { Panel } from "../parts/panel";
 import { MOST_TILES, Tiles } from "../parts/tiles";
 import { known, useWords, type Say } from "../words/words";
@@ -63,27 +64,30 @@ function GroupPanel({ run, group, step }: { run: string; group: Group; step: num
   const hue = COLOURED.has(group.kind) ? "rgb" : GREY.has(group.kind) ? "grey" : "viridis";
   const several = group.kind === "kernels" && now.step !== first.step;
   const shown = now.images > MOST_TILES
-    ? say("pic_shown", { shown: MOST_TILES, all: now.images }) : say("pic_all", { all: now.images });
+    ? ` · ${say("pic_shown", { shown: MOST_TILES, all: now.images })}`
+    : now.images > 1 ? ` · ${say("pic_all", { all: now.images })}` : "";
   return (
     <Panel
       title={kind} wide={now.images > 4 || several}
-      hint={`${known(say, `pic_${group.kind}_hint`, "")} ${group.name} · ${shown}`}
+      hint={`${known(say, `pic_${group.kind}_hint`, "")} ${group.name || "(model)"}${shown}`}
     >
       <div class={several ? "three" : ""}>
         {several && (
           <figure>
             <Tiles run={run} picture={first} hue={hue} label={label(first)} />
-            <figcaption>{say("pic_first", { step: first.step })}</figcaption>
+            <figcaption>{say("pic_now", { step: first.step })}</figcaption>
           </figure>
         )}
         <figure>
           <Tiles run={run} picture={now} hue={hue} label={label(now)} />
           <figcaption>{say("pic_now", { step: now.step })}</figcaption>
+          {hue !== "rgb" && <Gradient kind={hue} text={say("pic_scale")} />}
         </figure>
         {several && (
           <figure>
             <Tiles run={run} picture={now} since={first} hue={hue} label={say("pic_change", { step: first.step })} />
             <figcaption>{say("pic_change", { step: first.step })}</figcaption>
+            <Gradient kind="diverging" text={say("pic_change_scale")} />
           </figure>
         )}
       </div>

@@ -1,0 +1,161 @@
+"""The page in a browser: every view, on a recorded run and on one that is being trained."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import pytest
+
+from tests.web.conftest import BROKEN, HOSTILE, LIVE, SOUND
+
+SHOWS = {
+    "overview": "Step time",
+    "layers": "Heat map",
+    "pictures": "Feature maps",
+    "data": "Digits",
+    "initialisation": "Signal at step 0",
+    "compare": "Facts of the run",
+}
+COLOURS = """canvas => {
+  const {data} = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+  const found = new Set();
+  for (let i = 0; i < data.length; i += 4) found.add(data[i] << 16 | data[i+1] << 8 | data[i+2]);
+  return found.size;
+}"""
+
+
+def where(run: str, view: str) -> str:
+    """The address of a view."""
+    return f"#/{quote(run, safe='')}/{view}"
+
+
+def heading(page, text: str):
+    """The heading of a panel."""
+    return page.get_by_role("heading", name=text, exact=True).first
+
+
+def drawn(page, test_id: str) -> int:
+    """How many colours a canvas has, once it has any."""
+    canvas = page.get_by_test_id(test_id).first
+    canvas.wait_for()
+    page.wait_for_function(f"canvas => ({COLOURS})(canvas) > 3", arg=canvas.element_handle())
+    return canvas.evaluate(COLOURS)
+
+
+@pytest.mark.parametrize("view", SHOWS)
+def test_every_view_opens_on_a_recorded_run(open_page, view):
+    """Each view shows its panel, and fits a screen of 360 pixels without scrolling sideways."""
+    page = open_page(where(SOUND, view), width=360)
+    heading(page, SHOWS[view]).wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_every_view_opens_on_a_run_that_is_being_trained(open_page):
+    """While training writes, each view opens and the number of steps rises by itself."""
+    page = open_page(where(LIVE, "overview"))
+    page.locator(".state.live").wait_for()
+    steps = page.locator(".facts dt", has_text="recorded steps").locator("xpath=../dd")
+    before = int(steps.inner_text().replace(",", ""))
+    page.wait_for_function(
+        "([element, before]) => Number(element.textContent.replace(',', '')) > before",
+        arg=[steps.element_handle(), before],
+    )
+    for view, text in SHOWS.items():
+        if view == "data":  # loaders tell when a run ends
+            text = "No loader was recorded"
+        page.get_by_role("navigation").get_by_role("link").nth(list(SHOWS).index(view)).click()
+        page.locator("main").get_by_text(text).first.wait_for()
+
+
+def test_a_clicked_row_shows_its_histogram(open_page):
+    """A click on the heat map chooses a layer, and its histogram over time is drawn."""
+    page = open_page(where(SOUND, "layers"))
+    assert drawn(page, "heat") > 5
+    page.get_by_role("application", name="Heat map").click(position={"x": 600, "y": 27})
+    heading(page, "net.b").wait_for()
+    assert drawn(page, "histogram") > 5
+    page.get_by_role("button", name="gradient of output").click()
+    page.get_by_text("net.b · 64 × 5").wait_for()
+    page.get_by_role("button", name="output · call 2").click()
+    page.get_by_text("net.b#2 · 64 × 5").wait_for()
+
+
+def test_layers_can_be_reached_by_keys_alone(open_page):
+    """Arrow keys walk the tree and the heat map, Enter opens, Escape undoes a zoom."""
+    page = open_page(where(SOUND, "layers"))
+    tree = page.get_by_role("tree")
+    tree.get_by_role("treeitem").first.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    heading(page, "net.a").wait_for()
+    over = page.get_by_role("application", name="Heat map")
+    over.focus()
+    for key in ("ArrowDown", "ArrowDown", "Home", "Enter"):
+        page.keyboard.press(key)
+    page.wait_for_function("document.querySelector('#detail h2').textContent !== 'net.a'")
+    page.keyboard.press("+")
+    page.get_by_role("button", name="All steps").first.wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="All steps").first.wait_for(state="detached")
+
+
+def test_a_finding_leads_to_its_layer(open_page):
+    """The verdict stands first with its evidence; its place is a link to that layer."""
+    page = open_page(where(BROKEN, "overview"))
+    heading(page, "fail").wait_for()
+    card = page.locator(".finding", has_text="act-nonfinite")
+    assert card.locator(".advice").inner_text()
+    assert card.locator(".evidence dd").count() > 0
+    card.get_by_role("link").click()
+    heading(page, "net.c").wait_for()
+
+
+def test_pictures_follow_the_slider(open_page):
+    """Tiles are drawn, and the change of the kernels shows only after the first step."""
+    page = open_page(where(SOUND, "pictures"))
+    assert drawn(page, "tiles") > 20
+    assert drawn(page, "change") > 20
+    page.get_by_role("slider").focus()
+    page.keyboard.press("Home")
+    page.get_by_test_id("change").wait_for(state="detached")
+
+
+def test_two_runs_are_compared(open_page):
+    """The other run's curve and the findings that only one of them has are shown."""
+    page = open_page(where(SOUND, "compare") + f"?with={quote(BROKEN, safe='')}")
+    heading(page, f"only in {BROKEN}").wait_for()
+    page.locator(".difference").get_by_text("act-nonfinite").wait_for()
+    legend = page.get_by_role("region", name="loss").locator(".legend")
+    assert SOUND in legend.inner_text()
+    assert BROKEN in legend.inner_text()
+    canvas = page.get_by_role("region", name="loss").locator("canvas").first
+    assert canvas.evaluate(COLOURS) > 10
+
+
+def test_language_and_colours_are_switched_and_kept(open_page):
+    """Chinese and dark hold at once and after a reload; findings stay readable in English."""
+    page = open_page(where(BROKEN, "overview"))
+    page.get_by_label("Language").select_option("zh")
+    page.get_by_role("link", name="初始化").wait_for()
+    assert page.locator("html").get_attribute("lang") == "zh"
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.get_by_label("配色").select_option("dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
+    page.reload()
+    page.get_by_role("link", name="初始化").wait_for()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
+    assert "NaN" in page.locator(".finding .advice").first.inner_text()
+
+
+def test_a_name_is_never_markup(open_page):
+    """A module that calls itself like an element is shown by its letters."""
+    page = open_page(where(SOUND, "layers"))
+    page.get_by_role("treeitem").get_by_text(HOSTILE).wait_for()
+    assert page.locator("img[src=x]").count() == 0
+
+
+def test_a_run_that_is_not_there_is_told(open_page):
+    """An old bookmark leads to a sentence and to the list of runs, not to an empty page."""
+    page = open_page("")
+    page.wait_for_function("location.hash.length > 3")
+    assert page.get_by_role("combobox", name="Run").locator("option").count() == 3
