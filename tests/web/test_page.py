@@ -154,8 +154,8 @@ def test_a_name_is_never_markup(open_page):
     assert page.locator("img[src=x]").count() == 0
 
 
-def test_a_run_that_is_not_there_is_told(open_page):
-    """An old bookmark leads to a sentence and to the list of runs, not to an empty page."""
+def test_the_bare_address_leads_to_the_newest_run(open_page):
+    """Without a run in the address one is chosen, and the list has all of them."""
     page = open_page("")
-    page.wait_for_function("location.hash.length > 3")
+    page.wait_for_url("**/overview")
     assert page.get_by_role("combobox", name="Run").locator("option").count() == 3
