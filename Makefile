@@ -3,14 +3,14 @@
 #   make test    the whole test suite
 #   make check   formatting, lint and types
 #   make bench   the measurements behind the README's tables
-# Beside them: `make page` builds the front end in web/, `make screenshot` the README's picture of it.
+# Beside them: `make page` builds the front end in web/.
 # Each makes .venv when it is missing and installs torch and the package first.
 
 PYTHON ?= python3
 PY := .venv/bin/python
 READY := .venv/.ready
 
-.PHONY: demo test check bench page screenshot browser clean
+.PHONY: demo test check bench page browser clean
 
 demo: $(READY)
 	.venv/bin/lampwork demo
@@ -30,9 +30,6 @@ bench: $(READY)
 
 page:
 	cd web && npm ci --no-audit --no-fund && npm run build
-
-screenshot: $(READY) browser
-	$(PY) benchmarks/screenshot.py
 
 # tests/web drives a browser. Where there is none and it cannot be installed, they are skipped.
 browser:
