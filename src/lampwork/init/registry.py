@@ -6,11 +6,12 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from torch import Generator, Tensor
+from torch import Tensor
 
 from lampwork._core.errors import InputError
 from lampwork._core.names import nearest
 from lampwork.init import schemes, spread
+from lampwork.init.variance import Source
 
 _FILL: dict[str, Callable[..., Tensor]] = {
     name.rstrip("_"): getattr(schemes, name) for name in schemes.__all__ if name.endswith("_")
@@ -27,9 +28,22 @@ _SPREAD: dict[str, Callable[..., float]] = {
     "kaiming_uniform": spread.kaiming,
     "kaiming_normal": spread.kaiming,
     "lecun_normal": spread.lecun,
+    "lecun_uniform": spread.lecun,
+    "embedding": spread.embedding,
+    "gpt2_residual": spread.gpt2_residual,
+    "fixup": spread.fixup,
+    "mup": spread.mup,
+    "siren": spread.siren,
     "orthogonal": spread.orthogonal,
+    "delta_orthogonal": spread.delta_orthogonal,
+    "dirac": spread.dirac,
+    "identity": spread.identity,
+    "sparse": spread.sparse,
     "lstm_bias": spread.lstm_bias,
 }
+# Their values depend on one another: of stacked matrices each is filled on its own.
+_MATRIX = ("orthogonal", "delta_orthogonal", "dirac", "identity", "sparse", "lstm_bias")
+_OF_FAN_IN = ("lecun_normal", "lecun_uniform", "fixup", "mup", "siren")
 # Not options: they belong to the tensor at hand.
 _GIVEN = ("tensor", "generator")
 
@@ -102,13 +116,18 @@ def fans_used(scheme: Scheme) -> tuple[str, ...]:
         return "fan_in", "fan_out"
     if scheme.startswith("kaiming"):
         return (scheme.options.get("mode", "fan_in"),)
-    return ("fan_in",) if scheme == "lecun_normal" else ()
+    return ("fan_in",) if scheme in _OF_FAN_IN and scheme.options.get("part") != "input" else ()
+
+
+def is_of_matrix(scheme: Scheme) -> bool:
+    """Whether the scheme has to see a whole matrix; all others fill value by value."""
+    return scheme in _MATRIX
 
 
 def fill(
     scheme: Scheme,
     tensor: Tensor,
-    generator: Generator | None,
+    generator: Source,
     *,
     fan_in: float | None,
     fan_out: float | None,

@@ -96,6 +96,116 @@ def lstm_bias(shape: Shape, forget: float = 1.0) -> float:
     return abs(forget) * math.sqrt(3.0) / 4.0
 
 
+def embedding(shape: Shape, std: float = 0.02, padding_idx: int | None = None) -> float:
+    """As asked, but for the padding row."""
+    rows = shape[0] if shape else 0
+    if padding_idx is not None and not -rows <= padding_idx < rows:
+        raise InputError(f"padding_idx={padding_idx} is no row of a table of {rows}: pass one of it")
+    return normal(shape, 0.0, std)
+
+
+def gpt2_residual(shape: Shape, branches: int = 1, std: float = 0.02) -> float:
+    """std/√branches."""
+    if branches < 1:
+        raise InputError(f"branches={branches} tells no scale: pass how many residual branches")
+    return normal(shape, 0.0, std) / math.sqrt(branches)
+
+
+def fixup(
+    shape: Shape,
+    branches: int = 1,
+    layers: int = 2,
+    nonlinearity: str = "relu",
+    *,
+    fan_in: float | None = None,
+) -> float:
+    """branches^(−1/(2·layers − 2))·gain/√fan_in."""
+    if branches < 1 or layers < 2:
+        raise InputError(
+            f"Fixup scales branches of two layers or more (branches={branches}, layers={layers}): "
+            "give zeros to the one layer of a branch"
+        )
+    return branches ** (-1.0 / (2 * layers - 2)) * kaiming(
+        shape, nonlinearity=nonlinearity, fan_in=fan_in
+    )
+
+
+def mup(
+    shape: Shape,
+    part: str = "hidden",
+    nonlinearity: str = "linear",
+    *,
+    fan_in: float | None = None,
+) -> float:
+    """gain/√fan_in, for a readout 1/fan_in, for an input 1."""
+    if part not in ("hidden", "readout", "input"):
+        raise InputError(f"muP has no part {part!r}: pass 'hidden', 'readout' or 'input'")
+    if part == "input":
+        return 1.0
+    own = kaiming(shape, nonlinearity=nonlinearity, fan_in=fan_in)
+    return own if part == "hidden" else lecun(shape, fan_in=fan_in) ** 2
+
+
+def siren(
+    shape: Shape, omega: float = 30.0, first: bool = False, *, fan_in: float | None = None
+) -> float:
+    """√(2/fan_in)/omega, for the first layer 1/(√3·fan_in)."""
+    if omega <= 0:
+        raise InputError(f"omega={omega} is no frequency: pass what stands in sin(omega·x)")
+    own = lecun(shape, fan_in=fan_in)
+    return own**2 / math.sqrt(3.0) if first else math.sqrt(2.0) * own / omega
+
+
+def identity(shape: Shape, gain: float = 1.0) -> float:
+    """Of a diagonal of `gain` among zeros."""
+    if len(shape) != 2:
+        raise InputError(f"identity fills a matrix, the shape is {tuple(shape)}: pass two dimensions")
+    return _of_few(min(shape), math.prod(shape), gain)
+
+
+def dirac(shape: Shape, groups: int = 1) -> float:
+    """Of one 1 for each channel that passes, among zeros."""
+    _require_convolution("dirac", shape)
+    if groups < 1 or shape[0] % groups:
+        raise InputError(f"{shape[0]} outputs do not fall into {groups} groups: pass a divisor")
+    return _of_few(groups * min(shape[0] // groups, shape[1]), math.prod(shape), 1.0)
+
+
+def delta_orthogonal(shape: Shape, gain: float = 1.0) -> float:
+    """gain/√(out·taps)."""
+    _require_convolution("delta_orthogonal", shape)
+    if shape[1] > shape[0]:
+        raise InputError(
+            f"delta_orthogonal keeps lengths only into as many outputs or more, the shape is "
+            f"{tuple(shape)}: use orthogonal, or a layer with out ≥ in"
+        )
+    size = shape[0] * math.prod(shape[2:])
+    return gain / math.sqrt(size) if size else 0.0
+
+
+def sparse(shape: Shape, sparsity: float = 0.9, std: float = 0.01) -> float:
+    """What the zeros leave of `std`."""
+    if len(shape) != 2:
+        raise InputError(f"sparse fills a matrix, the shape is {tuple(shape)}: pass two dimensions")
+    if not 0.0 <= sparsity <= 1.0:
+        raise InputError(f"sparsity={sparsity} is no share: pass a number from 0 to 1")
+    share = math.ceil(sparsity * shape[0]) / shape[0] if shape[0] else 0.0
+    return normal(shape, 0.0, std) * math.sqrt(1.0 - share)
+
+
+def _require_convolution(name: str, shape: Shape) -> None:
+    if not 3 <= len(shape) <= 5:
+        raise InputError(
+            f"{name} fills the weight of a convolution, the shape is {tuple(shape)}: "
+            "pass (out, in, *kernel)"
+        )
+
+
+def _of_few(count: int, among: int, value: float) -> float:
+    share = count / among if among else 0.0
+    return abs(value) * math.sqrt(share - share**2)
+
+
 def cdf(z: float) -> float:
     """The distribution function of N(0, 1), exact in the lower tail."""
     return 0.5 * math.erfc(-z / math.sqrt(2.0))

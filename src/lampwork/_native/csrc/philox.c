@@ -83,12 +83,10 @@ static void words_anywhere(uint64_t key, uint64_t stream, uint64_t first, int bl
         c1 = b;                                                                                   \
         c3 = a;                                                                                   \
       }                                                                                           \
-      uint64_t pairs[2][LANES];                                                                   \
-      *(NAME##_lanes *)pairs[0] = (c0 & lower) | (c1 << 32);                                      \
-      *(NAME##_lanes *)pairs[1] = (c2 & lower) | (c3 << 32);                                      \
+      NAME##_lanes pairs[2] = {(c0 & lower) | (c1 << 32), (c2 & lower) | (c3 << 32)};             \
       for (int lane = 0; lane < LANES; lane++) {                                                  \
-        memcpy(words + 4 * (i + lane), &pairs[0][lane], 8);                                       \
-        memcpy(words + 4 * (i + lane) + 2, &pairs[1][lane], 8);                                   \
+        uint64_t pair[2] = {pairs[0][lane], pairs[1][lane]};                                      \
+        memcpy(words + 4 * (i + lane), pair, 16);                                                 \
       }                                                                                           \
     }                                                                                             \
     words_anywhere(key, stream, first + (uint64_t)i, blocks - i, words + 4 * i);                  \

@@ -1,0 +1,164 @@
+"""Schemes whose values depend on one another: the whole tensor is made, and its part stored.
+
+Of a DTensor each process makes the whole in float32 and keeps its shard: for that time it takes
+the whole's memory (orthogonal four times that in float64), and all processes do the same work.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from lampwork.init import spread
+from lampwork.init.draws import Draws
+from lampwork.init.haar import orthonormal_columns
+from lampwork.init.placement import is_distributed, pieces
+from lampwork.init.variance import Source
+
+
+@torch.no_grad()
+def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Source = None) -> Tensor:
+    """`gain` times a random (semi-)orthogonal matrix, uniform over all of them (Saxe et al. 2014).
+
+    A tensor of more than two dimensions is read as (shape[0], everything else). The rows are
+    orthonormal, or the columns where there are more rows than columns. Made of Householder
+    reflections of Gaussian vectors on the CPU, in float64 (`lampwork.init.haar`).
+
+    Raises:
+        InputError: a tensor of fewer than two dimensions.
+    """
+    spread.orthogonal(tensor.shape, gain)  # checks the shape
+    draws = Draws.of(generator)
+    return _store(tensor, lambda whole: whole.copy_(_orthogonal(whole, gain, draws)))
+
+
+def _orthogonal(like: Tensor, gain: float, draws: Draws) -> Tensor:
+    rows = like.shape[0]
+    columns = like.numel() // rows
+    tall = (max(rows, columns), min(rows, columns))
+    gauss = torch.empty(tall, dtype=torch.float64, device="cpu")
+    q = orthonormal_columns(draws.normal_(gauss, 0.0, 1.0)).mul_(gain)
+    # By way of float32, so that other dtypes hold the same values rounded.
+    return (q if rows >= columns else q.T).to(torch.float32).reshape(like.shape)
+
+
+@torch.no_grad()
+def delta_orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Source = None) -> Tensor:
+    """A convolution that is an orthogonal matrix in its middle and 0 elsewhere (Xiao et al. 2018).
+
+    It carries the signal's length through any depth: tanh networks of 10,000 layers train with it.
+
+    Args:
+        tensor: the weight, (out, in, *kernel), with out ≥ in.
+        gain: the factor.
+        generator: see the module.
+
+    Raises:
+        InputError: not three to five dimensions, or more inputs than outputs.
+    """
+    spread.delta_orthogonal(tensor.shape, gain)  # checks the shape
+    draws = Draws.of(generator)
+
+    def make(whole: Tensor) -> None:
+        middle = whole.zero_()[:, :, *(size // 2 for size in whole.shape[2:])]
+        middle.copy_(_orthogonal(middle, gain, draws))
+
+    return _store(tensor, make)
+
+
+@torch.no_grad()
+def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
+    """A convolution that passes its inputs through: 1 in the middle of each channel's own kernel.
+
+    Args:
+        tensor: the weight, (out, in / groups, *kernel).
+        groups: of the convolution; each passes its own inputs.
+
+    Raises:
+        InputError: not three to five dimensions, or outputs that groups do not divide.
+    """
+    spread.dirac(tensor.shape, groups)  # checks the shape
+
+    def make(whole: Tensor) -> None:
+        middle = whole.zero_()[:, :, *(size // 2 for size in whole.shape[2:])]
+        for group in middle.chunk(groups):
+            group.diagonal().fill_(1.0)
+
+    return _store(tensor, make)
+
+
+@torch.no_grad()
+def identity_(tensor: Tensor, gain: float = 1.0) -> Tensor:
+    """`gain` on the diagonal and 0 elsewhere: recurrent ReLU networks (Le et al. 2015).
+
+    Raises:
+        InputError: a tensor that is not a matrix.
+    """
+    spread.identity(tensor.shape, gain)  # checks the shape
+    return _store(tensor, lambda whole: whole.zero_().diagonal().fill_(gain))
+
+
+@torch.no_grad()
+def sparse_(
+    tensor: Tensor, sparsity: float = 0.9, std: float = 0.01, generator: Source = None
+) -> Tensor:
+    """N(0, std²), but zeros in a share of each column's rows, drawn for each (Martens 2010).
+
+    Unlike torch's, the zeros come from the generator too.
+
+    Args:
+        tensor: a matrix, (out, in).
+        sparsity: the share of zeros in each column, rounded up to whole rows.
+        std: that of the other values.
+        generator: see the module.
+
+    Raises:
+        InputError: a tensor that is not a matrix, or a share that is not one.
+    """
+    spread.sparse(tensor.shape, sparsity, std)  # checks the arguments
+    draws = Draws.of(generator)
+
+    def make(whole: Tensor) -> None:
+        rows, columns = whole.shape
+        draws.normal_(whole, 0.0, std)
+        keys = draws.after(rows * columns).words(rows * columns).reshape(rows, columns)
+        zeros = keys.argsort(dim=0, stable=True)[: math.ceil(sparsity * rows)]
+        whole.scatter_(0, zeros.to(whole.device), 0.0)
+
+    return _store(tensor, make)
+
+
+@torch.no_grad()
+def lstm_bias_(tensor: Tensor, forget: float = 1.0) -> Tensor:
+    """Zeros, but `forget` for the forget gate: an LSTM that remembers from the start.
+
+    Torch adds two biases; give this to one of them only. The gates lie in torch's order: input,
+    forget, cell, output (Gers et al. 2000; Jozefowicz et al. 2015).
+
+    Raises:
+        InputError: a tensor that is not a vector of four equal parts.
+    """
+    spread.lstm_bias(tensor.shape, forget)  # checks the shape
+    hidden = tensor.numel() // 4
+
+    def make(whole: Tensor) -> None:
+        whole.zero_()[hidden : 2 * hidden] = forget
+
+    return _store(tensor, make)
+
+
+def _store(tensor: Tensor, make: Callable[[Tensor], object]) -> Tensor:
+    """Lets `make` fill the tensor, or the whole of which it is a shard."""
+    if not tensor.numel() or tensor.is_meta:
+        return tensor
+    if not is_distributed(tensor):
+        make(tensor)
+        return tensor
+    whole = torch.empty(tensor.shape, dtype=torch.float32, device="cpu")
+    make(whole)
+    for piece in pieces(tensor):
+        piece.local.copy_(piece.of(whole))
+    return tensor
