@@ -29,7 +29,8 @@ def test_every_public_function_of_schemes_has_a_name():
     functions = {name.rstrip("_") for name in schemes.__all__ if name.endswith("_")}
     assert functions | {"keep"} == set(NAMES)
     for name in functions:
-        shape = (8,) if name == "lstm_bias" else (8, 4)
+        shape = {"lstm_bias": (8,), "dirac": (8, 4, 3), "delta_orthogonal": (8, 4, 3)}.get(name)
+        shape = shape or (8, 4)
         assert expected_std(Scheme(name), shape, fan_in=4, fan_out=8) is not None
 
 

@@ -12,6 +12,8 @@ from lampwork._core.errors import InputError
 from lampwork.init import schemes, spread
 from lampwork.init.registry import expected_std, parse
 
+NEED_MORE = ("constant_", "delta_orthogonal_", "dirac_", "fixup_branch_", "gpt2_residual_")
+
 
 def _seeded(seed=0):
     return torch.Generator().manual_seed(seed)
@@ -33,6 +35,15 @@ DISTRIBUTIONS = {
     ("kaiming_normal_", ("a", 0.5)): stats.norm(0, math.sqrt(2 / 1.25 / 300)),
     ("kaiming_normal_", ("nonlinearity", "tanh")): stats.norm(0, 1.5925374 / math.sqrt(300)),
     ("lecun_normal_",): stats.norm(0, 1 / math.sqrt(300)),
+    ("lecun_uniform_",): stats.uniform(-math.sqrt(3 / 300), 2 * math.sqrt(3 / 300)),
+    ("embedding_",): stats.norm(0, 0.02),
+    ("gpt2_residual_", ("branches", 24)): stats.norm(0, 0.02 / math.sqrt(24)),
+    ("fixup_branch_", ("branches", 16), ("layers", 3)): stats.norm(0, 0.5 * math.sqrt(2 / 300)),
+    ("mup_weight_",): stats.norm(0, 1 / math.sqrt(300)),
+    ("mup_weight_", ("part", "readout")): stats.norm(0, 1 / 300),
+    ("mup_weight_", ("part", "input")): stats.norm(0, 1),
+    ("siren_",): stats.uniform(-math.sqrt(6 / 300) / 30, 2 * math.sqrt(6 / 300) / 30),
+    ("siren_", ("first", True)): stats.uniform(-1 / 300, 2 / 300),
 }
 
 
@@ -65,8 +76,8 @@ def test_constant_schemes_fill_with_their_constant():
 def test_the_values_of_kaiming_normal_are_these_for_ever():
     """Seed 0 on (2, 3), pinned."""
     values = schemes.kaiming_normal_(torch.empty(2, 3), generator=_seeded())
-    pinned = [1.258218, -0.239584, -1.778974, 0.464122, -0.885509, -1.141948]
-    assert values.flatten().tolist() == pytest.approx(pinned, abs=1e-5)
+    pinned = [0.72145545, 1.0526506, 0.8293882, -0.77202046, -1.3813331, 0.7629534]
+    assert values.flatten().tolist() == pytest.approx(pinned, rel=1e-7)
 
 
 def test_given_fans_take_the_place_of_the_shape():
@@ -101,6 +112,95 @@ def test_orthogonal_matrices_are_spread_evenly_over_all_rotations():
     generator = _seeded()
     firsts = [schemes.orthogonal_(torch.empty(3, 3), generator=generator)[0, 0] for _ in range(800)]
     assert stats.kstest(np.array(firsts), stats.uniform(-1, 2).cdf).pvalue > 1e-3
+
+
+def test_orthogonal_is_the_q_of_the_gaussian_matrix():
+    """Drawing reflections outright gives the distribution of QR: moments of the entries of 400."""
+    generator = _seeded(5)
+    ours = torch.stack(
+        [schemes.orthogonal_(torch.empty(4, 3), generator=generator) for _ in range(400)]
+    )
+    gauss = torch.randn(400, 4, 3, generator=generator)
+    q, r = torch.linalg.qr(gauss)
+    theirs = q * r.diagonal(dim1=1, dim2=2).sign()[:, None]
+    for i in range(4):
+        for j in range(3):
+            assert stats.ks_2samp(ours[:, i, j].numpy(), theirs[:, i, j].numpy()).pvalue > 1e-4
+    assert (
+        stats.ks_2samp(
+            (ours[:, 0, 0] * ours[:, 1, 1]).numpy(), (theirs[:, 0, 0] * theirs[:, 1, 1]).numpy()
+        ).pvalue
+        > 1e-4
+    )
+
+
+@pytest.mark.parametrize("shape", [(300, 260), (150, 290)])
+def test_orthogonal_matrices_beyond_one_block_are_orthonormal(shape):
+    """Reflections are multiplied up 128 at a time."""
+    matrix = schemes.orthogonal_(torch.empty(shape), generator=_seeded()).double()
+    gram = matrix @ matrix.T if shape[0] <= shape[1] else matrix.T @ matrix
+    torch.testing.assert_close(gram, torch.eye(len(gram), dtype=gram.dtype), rtol=0, atol=5e-6)
+
+
+@pytest.mark.parametrize("shape", [(6, 4, 3), (5, 5, 3, 3), (8, 2, 3, 1, 2)])
+def test_delta_orthogonal_is_orthogonal_in_the_middle_and_zero_elsewhere(shape):
+    """A circular convolution with it keeps the length of its input."""
+    weight = schemes.delta_orthogonal_(torch.empty(shape), gain=2.0, generator=_seeded())
+    middle = weight[(slice(None), slice(None), *(size // 2 for size in shape[2:]))]
+    torch.testing.assert_close(middle.T @ middle, 4.0 * torch.eye(shape[1]), rtol=0, atol=1e-5)
+    assert weight.count_nonzero() == middle.numel()
+    told = spread.delta_orthogonal(shape, 2.0)
+    assert told == pytest.approx(weight.square().mean().sqrt().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("shape", [(6, 4, 3), (4, 6, 3, 3), (4, 4, 3, 5, 3)])
+def test_dirac_and_identity_are_torchs(shape, groups):
+    """Bit for bit; dirac passes each group's inputs through."""
+    ours, theirs = schemes.dirac_(torch.empty(shape), groups), torch.empty(shape)
+    assert torch.equal(ours, nn.init.dirac_(theirs, groups))
+    assert spread.dirac(shape, groups) == pytest.approx(theirs.std(correction=0).item(), rel=1e-5)
+    matrix = torch.empty(shape[:2])
+    assert torch.equal(schemes.identity_(matrix.clone()), nn.init.eye_(matrix))
+
+
+def test_sparse_leaves_the_same_count_in_every_column():
+    """Zeros lie in other rows from column to column; the rest is Gaussian."""
+    weight = schemes.sparse_(torch.empty(50, 40), 0.33, 0.5, generator=_seeded())
+    zeros = weight == 0
+    assert zeros.sum(0).tolist() == [17] * 40
+    assert len({tuple(column.tolist()) for column in zeros.T}) == 40
+    assert stats.kstest(weight[~zeros].numpy(), stats.norm(0, 0.5).cdf).pvalue > 1e-3
+    assert torch.equal(weight, schemes.sparse_(torch.empty(50, 40), 0.33, 0.5, _seeded()))
+
+
+def test_the_padding_row_of_an_embedding_is_zero():
+    """And the others keep the values that they have without one."""
+    table = schemes.embedding_(torch.empty(6, 4), padding_idx=-2, generator=_seeded())
+    plain = schemes.embedding_(torch.empty(6, 4), generator=_seeded())
+    assert table[4].eq(0).all()
+    assert torch.equal(table[[0, 1, 2, 3, 5]], plain[[0, 1, 2, 3, 5]])
+
+
+@pytest.mark.parametrize("name", ["normal_", "uniform_", "trunc_normal_", "orthogonal_", "sparse_"])
+def test_neither_layout_nor_dtype_counts(name):
+    """Transposed in memory, as a slice of a larger tensor, in float64 and bfloat16."""
+    function = getattr(schemes, name)
+    exact = function(torch.empty(30, 20), generator=_seeded())
+    assert torch.equal(function(torch.empty(20, 30).T, generator=_seeded()), exact)
+    sliced = torch.zeros(60, 40)
+    function(sliced[::2, 10:30], generator=_seeded())
+    assert torch.equal(sliced[::2, 10:30], exact)
+    assert sliced.count_nonzero() <= 600
+    for dtype in (torch.float64, torch.bfloat16, torch.float16):
+        cast = function(torch.empty(30, 20, dtype=dtype), generator=_seeded())
+        assert torch.equal(cast, exact.to(dtype))
+
+
+def test_on_meta_nothing_is_done():
+    """As in torch: a model may be built on meta by code that initialises it."""
+    for name in ("normal_", "orthogonal_", "sparse_", "zeros_", "identity_"):
+        assert getattr(schemes, name)(torch.empty(4, 4, device="meta")).is_meta
 
 
 def test_orthogonal_works_in_bfloat16():
@@ -145,7 +245,7 @@ def test_parameters_can_be_filled_and_empty_tensors_too():
     """No gradient is recorded, and nothing divides by zero."""
     parameter = nn.Parameter(torch.empty(3, 4))
     for name in schemes.__all__:
-        if name not in ("gain", "lstm_bias_", "constant_"):
+        if name not in ("gain", "lstm_bias_", *NEED_MORE):
             assert getattr(schemes, name)(parameter).grad_fn is None
             getattr(schemes, name)(torch.empty(0, 4))
             getattr(schemes, name)(torch.empty(4, 0))
@@ -171,6 +271,18 @@ def test_the_generator_decides_alone():
         (lambda t: schemes.kaiming_normal_(t[0]), r"shape of \(3,\) tells no fan_in: pass fan_in="),
         (lambda t: schemes.xavier_normal_(t[0], fan_in=3), "tells no fan_out"),
         (lambda t: schemes.orthogonal_(t[0]), r"needs two dimensions or more, the shape is \(3,\)"),
+        (lambda t: schemes.delta_orthogonal_(t), r"shape is \(3, 3\): pass \(out, in, \*kernel\)"),
+        (lambda t: schemes.delta_orthogonal_(t[:2, :, None]), r"\(2, 3, 1\): use orthogonal, or"),
+        (lambda t: schemes.dirac_(t[:, :, None], 2), "3 outputs do not fall into 2 groups: pass"),
+        (lambda t: schemes.identity_(t[0]), r"identity fills a matrix, not a shape of \(3,\)"),
+        (lambda t: schemes.sparse_(t[0]), r"sparse fills a matrix, not a shape of \(3,\)"),
+        (lambda t: schemes.sparse_(t, 1.5), "sparsity=1.5 is no share: pass a number from 0 to 1"),
+        (lambda t: schemes.embedding_(t, padding_idx=3), "padding_idx=3 is no row of a table of 3"),
+        (lambda t: schemes.gpt2_residual_(t, 0), "branches=0 tells no scale: pass how many"),
+        (lambda t: schemes.fixup_branch_(t, 4, 1), r"layers=1\): give zeros to the one layer"),
+        (lambda t: schemes.mup_weight_(t, "head"), "no part 'head': pass 'hidden', 'readout' or"),
+        (lambda t: schemes.siren_(t, omega=0), "omega=0 is no frequency"),
+        (lambda t: schemes.trunc_normal_(t, a=40.0, b=41.0), "a=40.0 and b=41.0 .*closer to 0"),
         (lambda t: schemes.lstm_bias_(t[0]), r"shape is \(3,\): pass a vector of 4 × hidden_size"),
     ],
 )

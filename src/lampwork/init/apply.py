@@ -1,38 +1,54 @@
-"""Carrying a plan out: draw each tensor's values from a stream of its own, and write them."""
+"""Carrying a plan out: each tensor is filled from a stream of its own, where it lies."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from lampwork._core.errors import InputError
-from lampwork._core.seeds import derive
+from lampwork.init.draws import Draws
 from lampwork.init.fans import matrices
-from lampwork.init.registry import KEEP, PLANNED, UNFILLED, Scheme, fill, parse
+from lampwork.init.materialise import materialise
+from lampwork.init.placement import is_distributed, pieces
+from lampwork.init.registry import KEEP, PLANNED, UNFILLED, Scheme, fill, is_of_matrix, parse
 from lampwork.init.survey import Site, survey
+from lampwork.init.variance import clear_row
 
 if TYPE_CHECKING:
     from lampwork.init.plan import Row
 
 # These need no real numbers.
 _FOR_EVERY_TYPE = ("keep", "unfilled", "zeros", "ones", "constant")
+# What wrappers put between the names of the modules that they wrap.
+_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+
+Fans = tuple[float | None, float | None]
 
 
-def write_rows(rows: Sequence[Row], model: nn.Module, seed: int) -> None:
+def write_rows(
+    rows: Sequence[Row], model: nn.Module, seed: int, device: str | torch.device | None = None
+) -> None:
     """Writes what the rows say into the model; see `Plan.apply`."""
     jobs = [(row, parse(row.scheme, known=PLANNED), site) for row, site in place(rows, model)]
     jobs = [(row, scheme, site) for row, scheme, site in jobs if scheme != KEEP]
-    for _, scheme, site in jobs:  # all of them before the first is written
-        require_writable(site, scheme)
+    # All of them are looked at before the first is written.
+    _require_filled([site for _, scheme, site in jobs if scheme == UNFILLED])
+    for _, scheme, site in jobs:
+        require_type(site, scheme)
+    materialise(model, [site for _, _, site in jobs], device)
     for row, scheme, site in jobs:
-        fans = (row.fan_in, row.fan_out)
-        # What the pass over an example told of stacked matrices is in the row alone.
-        site = replace(site, kind=replace(site.kind, parts=row.parts))
-        write(site, draw(site, scheme, stream(seed, row.name), *fans))
+        draws = Draws.named(seed, canonical(row.name, model))
+        write(site, scheme, draws, (row.fan_in, row.fan_out), row.parts)
+
+
+def canonical(name: str, model: nn.Module) -> str:
+    """The name without what compiling, checkpointing and parallel wrappers put into it."""
+    parts = [part for part in name.split(".") if part not in _WRAPPERS]
+    return ".".join(parts[1:] if isinstance(model, _PARALLEL) else parts)
 
 
 def place(rows: Sequence[Row], model: nn.Module) -> list[tuple[Row, Site]]:
@@ -65,42 +81,46 @@ def place(rows: Sequence[Row], model: nn.Module) -> list[tuple[Row, Site]]:
     return list(placed.values())
 
 
-def stream(seed: int, name: str) -> Generator:
-    """The random stream of one tensor."""
-    number = derive(seed, "init", name)
-    generator = torch.Generator(device="cpu")
-    generator.manual_seed(number & 0xFFFFFFFF)
-    # Torch's CPU generator looks at 32 bits of a seed only: of 10,000 tensors two would share a
-    # stream in one model of 86. Twelve bits more say how far into the stream a tensor starts.
-    skipped = torch.empty((number >> 32) % 4096, dtype=torch.float32, device="cpu")
-    skipped.uniform_(generator=generator)
-    return generator
+@torch.no_grad()
+def write(
+    site: Site, scheme: Scheme, draws: Draws | None, fans: Fans, parts: Sequence[int]
+) -> None:
+    """Fills one tensor where it lies; a parametrised one through its parametrisation."""
+    if site.parametrised:
+        values = torch.empty(site.shape, dtype=torch.float32, device="cpu")
+        _fill(values, site, scheme, draws, fans, parts)
+        _write_through(site, values)
+    else:
+        _fill(site.stored, site, scheme, draws, fans, parts)
 
 
-def draw(
+def _fill(
+    tensor: Tensor,
     site: Site,
     scheme: Scheme,
-    generator: Generator | None,
-    fan_in: float | None,
-    fan_out: float | None,
-) -> Tensor:
-    """The values as a contiguous float32 tensor on the CPU, part by part."""
-    values = torch.empty(site.shape, dtype=torch.float32, device="cpu")
-    for part in matrices(values, site.kind.parts):
-        fill(scheme, part, generator, fan_in=fan_in, fan_out=fan_out)
+    draws: Draws | None,
+    fans: Fans,
+    parts: Sequence[int],
+) -> None:
+    fan_in, fan_out = fans
+    if not is_of_matrix(scheme) or not parts:
+        fill(scheme, tensor, draws, fan_in=fan_in, fan_out=fan_out)
+    else:
+        # Parts do not end where shards do, so stacked matrices are made whole as well.
+        sharded = is_distributed(tensor)
+        whole = torch.empty(tensor.shape, dtype=torch.float32) if sharded else tensor
+        for number, part in enumerate(matrices(whole, parts)):
+            source = draws and draws.after(number * part.numel())
+            fill(scheme, part, source, fan_in=fan_in, fan_out=fan_out)
+        for piece in pieces(tensor) if sharded else ():
+            piece.local.copy_(piece.of(whole))
     padding = getattr(site.module, "padding_idx", None)
     if site.kind.role == "embedding" and padding is not None:
-        values[padding] = 0.0
-    return values
+        clear_row(tensor, padding)
 
 
-@torch.no_grad()
-def write(site: Site, values: Tensor) -> None:
-    """Puts values into a site, cast and moved; through the parametrisation where there is one."""
+def _write_through(site: Site, values: Tensor) -> None:
     stored = site.stored
-    if not site.parametrised:
-        stored.copy_(values)
-        return
     try:
         setattr(site.module, site.attribute, values.to(stored.device, stored.dtype))
     except Exception as error:
@@ -112,24 +132,47 @@ def write(site: Site, values: Tensor) -> None:
 
 
 def require_type(site: Site, scheme: Scheme) -> None:
-    """Refuses random values for tensors that hold no real numbers."""
-    if not site.stored.is_floating_point() and scheme not in _FOR_EVERY_TYPE:
+    """Refuses tensors that do not hold the numbers that would be written."""
+    stored, cure = site.stored, f"give the rule ({site.name!r}, 'keep') and fill it yourself"
+    if not stored.is_floating_point() and scheme not in _FOR_EVERY_TYPE:
+        raise InputError(f"{site.name!r} is {stored.dtype}, {scheme} draws real numbers: {cure}")
+    if scheme == KEEP:
+        return
+    if stored.layout != torch.strided or stored.is_quantized:
+        kind = stored.dtype if stored.is_quantized else stored.layout
+        raise InputError(f"{site.name!r} is stored as {kind}, {scheme} writes dense values: {cure}")
+    if _means_other_numbers(stored):
         raise InputError(
-            f"{site.name!r} is {site.stored.dtype}, {scheme} draws real numbers: give the rule "
-            f"({site.name!r}, 'keep') and fill it yourself"
+            f"{site.name!r} is a {type(stored).__name__}, of which lampwork does not know how it "
+            f"stores its values: {cure}"
         )
+
+
+def _means_other_numbers(stored: Tensor) -> bool:
+    """Whether a tensor subclass of somebody else decides what is stored."""
+    plain = torch._C._disabled_torch_dispatch_impl
+    dispatch = getattr(type(stored), "__torch_dispatch__", plain)
+    return dispatch is not plain and not is_distributed(stored)
 
 
 def require_writable(site: Site, scheme: Scheme) -> None:
     """Refuses what cannot be written as it stands now."""
-    if scheme == UNFILLED:
-        raise InputError(
-            f"buffer {site.name!r} was on meta when planned, so nobody holds its values: give a "
-            f"rule, e.g. ({site.name!r}, 'zeros'), or ({site.name!r}, 'keep') if you fill it"
-        )
     if site.stored.is_meta:
         raise InputError(
-            f"{site.name!r} is on meta and holds no memory: call "
-            "model.to_empty(device='cpu') before plan.apply()"
+            f"{site.name!r} is on meta and holds no memory: call model.to_empty(device='cpu') "
+            "first, or let plan.apply() make it"
         )
     require_type(site, scheme)
+
+
+def _require_filled(sites: Sequence[Site]) -> None:
+    if not sites:
+        return
+    names = ", ".join(repr(site.name) for site in sites)
+    what = "buffer" if sites[0].kind.role == "buffer" else "frozen parameter"
+    first = sites[0].name
+    raise InputError(
+        f"{what} {names} was on meta when planned, so nobody holds its values: build the model "
+        f"outside torch.device('meta'), or give a rule, e.g. ({first!r}, 'zeros'), or "
+        f"({first!r}, 'keep') if you fill it"
+    )

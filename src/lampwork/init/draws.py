@@ -68,6 +68,12 @@ class Draws:
             philox.fill_trunc_normal(local, self._stream, mean, std, a, b, box)
         return tensor
 
+    def block_(self, tensor: Tensor, box: Box) -> Tensor:
+        """N(0, 1) for a plain tensor that lies in the stream as the box says."""
+        box = Box(self._offset + box.offset, box.strides)
+        philox.fill_normal(tensor, self._stream, 0.0, 1.0, box)
+        return tensor
+
     def words(self, count: int) -> Tensor:
         """The first random words as they are, int64 between 0 and 2^32 − 1."""
         found = philox.words(self._stream, self._offset, count)

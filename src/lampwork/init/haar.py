@@ -2,8 +2,8 @@
 
 Stewart (1980): the QR factorisation of a Gaussian matrix meets, in its i-th step, a Gaussian
 vector that is independent of all before. So the reflections can be drawn outright and only have to
-be multiplied up, which is 4/3 n³ operations, nearly all of them in products of matrices (the
-compact WY form of Schreiber and Van Loan 1989), where a factorisation is bound to columns.
+be multiplied up: 4/3 n³ operations, nearly all in products of matrices (the compact WY form of
+Schreiber and Van Loan 1989), where a factorisation takes as many again and is bound to columns.
 """
 
 from __future__ import annotations
@@ -11,36 +11,62 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lampwork._native.philox import Box
+from lampwork.init.draws import Draws
+
 _BLOCK = 128
 """Reflections that are applied at a time."""
 
 
-def orthonormal_columns(gauss: Tensor) -> Tensor:
-    """A Haar-distributed matrix of orthonormal columns.
+def orthonormal_columns(q: Tensor, draws: Draws) -> Tensor:
+    """Fills a matrix with a Haar-distributed one of orthonormal columns.
 
     Args:
-        gauss: independent N(0, 1), shape (n, k) with n ≥ k; it is overwritten. What lies above
-            the diagonal is not used.
+        q: shape (n, k) with n ≥ k, float32 or float64, any strides.
+        draws: of the Gaussian matrix, shape (n, k), whose factorisation this is.
 
     Returns:
-        Shape (n, k), the dtype and device of `gauss`; its columns are orthonormal to rounding.
+        `q`; its columns are orthonormal to rounding.
     """
-    columns = gauss.shape[1]
-    v = gauss.tril_()
-    diagonal = v.diagonal()
-    sign = torch.where(diagonal < 0, -1.0, 1.0).to(v.dtype)
-    # I − 2vvᵀ takes x to −sign(x₁)·|x|·e₁; the longer of the two vectors loses no digits.
-    diagonal += sign * torch.linalg.vector_norm(v, dim=0)
-    v /= torch.linalg.vector_norm(v, dim=0)
-    q = torch.zeros_like(v)
-    # With the signs of R's diagonal taken out, the matrix is uniform over all (Mezzadri 2007).
-    q.diagonal().copy_(-sign)
+    rows, columns = q.shape
     for first in reversed(range(0, columns, _BLOCK)):
-        block = v[first:, first : first + _BLOCK]
-        # A product of reflections is I − block·T·blockᵀ, with this for the inverse of T.
-        inverse = (block.T @ block).triu_(1)
-        inverse.diagonal().fill_(0.5)
-        rest = q[first:, first:]
-        along = torch.linalg.solve_triangular(inverse, block.T @ rest, upper=True)
-        rest -= block @ along
+        count = min(_BLOCK, columns - first)
+        block = q.new_empty(rows - first, count)
+        draws.block_(block, Box(first * columns + first, (columns, 1)))
+        _apply(q[first:, first:], *_reflections(block))
     return q
+
+
+def _reflections(gauss: Tensor) -> tuple[Tensor, Tensor]:
+    """Unit vectors v of reflections I − 2vvᵀ, one a column, and the signs of R's diagonal.
+
+    What lies above the diagonal of the Gaussian matrix is not used.
+    """
+    top = gauss[: gauss.shape[1]].tril_()
+    diagonal = top.diagonal()
+    sign = torch.where(diagonal < 0, 1.0, -1.0).to(gauss.dtype)
+    norm = torch.linalg.vector_norm(gauss, dim=0)
+    # The reflection takes x to sign·|x|·e₁; of the two vectors that do it the longer loses no
+    # digits. Its square is 2|x|(|x| + |x₁|).
+    scale = 1.0 / (2.0 * norm * (norm + diagonal.abs())).sqrt()
+    diagonal -= sign * norm
+    return gauss.mul_(scale), sign
+
+
+def _apply(q: Tensor, v: Tensor, sign: Tensor) -> None:
+    """Puts the product of the reflections, with signs, before what q holds beyond their number.
+
+    With the signs the matrix is uniform over all (Mezzadri 2007).
+    """
+    count = v.shape[1]
+    head, tail, inner = v[:count], v[count:], q[count:, count:]
+    # The product is I − v·T·vᵀ, with this for the inverse of T.
+    inverse = (v.T @ v).triu_(1)
+    inverse.diagonal().fill_(0.5)
+    left = torch.linalg.solve_triangular(inverse, head.T * sign, upper=True)
+    q[:, :count] = (v @ left).neg_()
+    q[:count, :count].diagonal().add_(sign)
+    if inner.numel():
+        right = torch.linalg.solve_triangular(inverse, tail.T @ inner, upper=True)
+        q[:count, count:] = (head @ right).neg_()
+        inner.addmm_(tail, right, alpha=-1.0)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from lampwork.init.apply import draw, require_writable, write
+from lampwork.init.apply import require_writable, write
 from lampwork.init.defaults import WEIGHTS
 from lampwork.init.registry import KEEP, Scheme, parse
 from lampwork.init.survey import Site, sites_of
@@ -19,8 +19,8 @@ def layerwise(scheme: Any, *, bias: float = 0.0, **options: Any) -> Callable[[nn
     It writes what it knows by the layer's type and nothing else: weights of linear, bilinear,
     convolutional, transposed, recurrent and attention layers by the scheme with their true fans,
     biases of these layers `bias`, the scale of a normalisation 1 and its shift 0. Embeddings,
-    buffers and parameters of unknown modules stay as they are. Values are drawn from torch's
-    global CPU generator (`torch.manual_seed`), in float32.
+    buffers and parameters of unknown modules stay as they are. Torch's global CPU
+    generator (`torch.manual_seed`) chooses the stream that a tensor is drawn from.
 
     Args:
         scheme: a name such as `"normal"`.
@@ -40,7 +40,8 @@ def layerwise(scheme: Any, *, bias: float = 0.0, **options: Any) -> Callable[[nn
             wanted = _wanted(site, chosen, constant if has_weight else KEEP)
             if wanted != KEEP:
                 require_writable(site, wanted)
-                write(site, draw(site, wanted, None, site.kind.fan_in, site.kind.fan_out))
+                fans = (site.kind.fan_in, site.kind.fan_out)
+                write(site, wanted, None, fans, site.kind.parts)
 
     return initialise
 

@@ -1,7 +1,7 @@
 """Schemes whose values depend on one another: the whole tensor is made, and its part stored.
 
 Of a DTensor each process makes the whole in float32 and keeps its shard: for that time it takes
-the whole's memory (orthogonal four times that in float64), and all processes do the same work.
+the whole's memory, and all processes do the same work.
 """
 
 from __future__ import annotations
@@ -25,24 +25,26 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Source = None) -> 
 
     A tensor of more than two dimensions is read as (shape[0], everything else). The rows are
     orthonormal, or the columns where there are more rows than columns. Made of Householder
-    reflections of Gaussian vectors on the CPU, in float64 (`lampwork.init.haar`).
+    reflections of Gaussian vectors on the CPU, in float32 (`lampwork.init.haar`).
 
     Raises:
         InputError: a tensor of fewer than two dimensions.
     """
     spread.orthogonal(tensor.shape, gain)  # checks the shape
     draws = Draws.of(generator)
-    return _store(tensor, lambda whole: whole.copy_(_orthogonal(whole, gain, draws)))
+    return _store(tensor, lambda whole: _orthogonal(whole, gain, draws))
 
 
-def _orthogonal(like: Tensor, gain: float, draws: Draws) -> Tensor:
-    rows = like.shape[0]
-    columns = like.numel() // rows
-    tall = (max(rows, columns), min(rows, columns))
-    gauss = torch.empty(tall, dtype=torch.float64, device="cpu")
-    q = orthonormal_columns(draws.normal_(gauss, 0.0, 1.0)).mul_(gain)
-    # By way of float32, so that other dtypes hold the same values rounded.
-    return (q if rows >= columns else q.T).to(torch.float32).reshape(like.shape)
+def _orthogonal(target: Tensor, gain: float, draws: Draws) -> None:
+    rows = target.shape[0]
+    shape = (rows, target.numel() // rows)
+    direct = target.is_cpu and target.dtype == torch.float32 and target.is_contiguous()
+    matrix = target.view(shape) if direct else torch.empty(shape, dtype=torch.float32, device="cpu")
+    orthonormal_columns(matrix if shape[0] >= shape[1] else matrix.T, draws)
+    if gain != 1.0:
+        matrix *= gain
+    if not direct:
+        target.copy_(matrix.reshape(target.shape))
 
 
 @torch.no_grad()
@@ -64,7 +66,7 @@ def delta_orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Source = Non
 
     def make(whole: Tensor) -> None:
         middle = whole.zero_()[:, :, *(size // 2 for size in whole.shape[2:])]
-        middle.copy_(_orthogonal(middle, gain, draws))
+        _orthogonal(middle, gain, draws)
 
     return _store(tensor, make)
 

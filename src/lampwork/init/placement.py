@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -104,10 +104,8 @@ def _runs(index: Tensor) -> list[tuple[int, int, int]]:
     """(where it begins, the first index, how many) of each unbroken run of indices."""
     breaks = (index.diff() != 1).nonzero().flatten() + 1
     edges = [0, *breaks.tolist(), len(index)]
-    return [(b, int(index[b]), e - b) for b, e in zip(edges, edges[1:], strict=False)]
+    return [(b, int(index[b]), e - b) for b, e in pairwise(edges)]
 
 
 def _placements(tensor: Any) -> str:
     return ", ".join(str(placement) for placement in tensor.placements)
-
-

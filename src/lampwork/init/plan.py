@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from lampwork._core.errors import InputError
@@ -72,23 +73,27 @@ class Plan:
         self._model = model
         self._applied = False
 
-    def apply(self, *, seed: int = 0) -> None:
+    def apply(self, *, seed: int = 0, device: str | torch.device | None = None) -> None:
         """Writes the planned values into the model.
 
-        The values of a parameter depend on the seed and on its name: not on the order of modules,
-        other layers, the dtype, the device, the memory layout or torch's global random state. They
-        are drawn in float32 on the CPU and cast. A shared tensor is written once. Parametrised
-        weights are written through `right_inverse`. Rows may be exchanged before.
+        A value depends on the seed, the tensor's name and its place in the whole tensor: not on
+        the order of modules, other layers, dtype, device, memory layout, threads, sharding or
+        torch's global random state. Drawn in float32, cast last. Of a DTensor each process writes
+        its own shard, without communication. Tensors on meta are given memory first. A shared
+        tensor is written once. Parametrised weights are written through `right_inverse`. Rows may
+        be exchanged before.
 
         Args:
             seed: any integer.
+            device: where tensors on meta are made; without it on the CPU, DTensors on the devices
+                of their mesh.
 
         Raises:
-            InputError: a model whose names or shapes are no longer the plan's, a tensor on meta,
-                a buffer that nothing fills, an integer or complex parameter, a parametrisation
-                without an inverse. Nothing is written but in the last case.
+            InputError: a model whose names or shapes are no longer the plan's, a buffer on meta
+                that nothing fills, a quantised, sparse, integer or complex parameter, a
+                parametrisation without an inverse. Nothing is written but in the last case.
         """
-        write_rows(self.rows, self._model, seed)
+        write_rows(self.rows, self._model, seed, device)
         self._applied = True
 
     def verify(self, x: Any, y: Any = None, loss_fn: Any = None) -> Check:

@@ -31,8 +31,8 @@ _SPREAD: dict[str, Callable[..., float]] = {
     "lecun_uniform": spread.lecun,
     "embedding": spread.embedding,
     "gpt2_residual": spread.gpt2_residual,
-    "fixup": spread.fixup,
-    "mup": spread.mup,
+    "fixup_branch": spread.fixup,
+    "mup_weight": spread.mup,
     "siren": spread.siren,
     "orthogonal": spread.orthogonal,
     "delta_orthogonal": spread.delta_orthogonal,
@@ -43,7 +43,7 @@ _SPREAD: dict[str, Callable[..., float]] = {
 }
 # Their values depend on one another: of stacked matrices each is filled on its own.
 _MATRIX = ("orthogonal", "delta_orthogonal", "dirac", "identity", "sparse", "lstm_bias")
-_OF_FAN_IN = ("lecun_normal", "lecun_uniform", "fixup", "mup", "siren")
+_OF_FAN_IN = ("lecun_normal", "lecun_uniform", "fixup_branch", "mup_weight", "siren")
 # Not options: they belong to the tensor at hand.
 _GIVEN = ("tensor", "generator")
 

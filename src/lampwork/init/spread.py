@@ -41,7 +41,13 @@ def trunc_normal(
     """What the cut at a and b standard deviations leaves of `std`."""
     if a >= b:
         raise InputError(f"trunc_normal is cut at a={a} and b={b} deviations: pass a below b")
-    mass = cdf(b) - cdf(a)
+    # Of numbers near 1 the difference has no digits.
+    mass = cdf(-a) - cdf(-b) if a > 0 else cdf(b) - cdf(a)
+    if not mass > 1e-300:
+        raise InputError(
+            f"N(0, 1) has nothing between a={a} and b={b} standard deviations: pass bounds closer "
+            "to 0"
+        )
     shift = (_density(a) - _density(b)) / mass
     # At an infinite bound the density falls faster than the bound grows.
     edges = [z * _density(z) if math.isfinite(z) else 0.0 for z in (a, b)]
@@ -100,7 +106,9 @@ def embedding(shape: Shape, std: float = 0.02, padding_idx: int | None = None) -
     """As asked, but for the padding row."""
     rows = shape[0] if shape else 0
     if padding_idx is not None and not -rows <= padding_idx < rows:
-        raise InputError(f"padding_idx={padding_idx} is no row of a table of {rows}: pass one of it")
+        raise InputError(
+            f"padding_idx={padding_idx} is no row of a table of {rows}: pass one of it"
+        )
     return normal(shape, 0.0, std)
 
 
@@ -159,7 +167,7 @@ def siren(
 def identity(shape: Shape, gain: float = 1.0) -> float:
     """Of a diagonal of `gain` among zeros."""
     if len(shape) != 2:
-        raise InputError(f"identity fills a matrix, the shape is {tuple(shape)}: pass two dimensions")
+        raise InputError(f"identity fills a matrix, not a shape of {tuple(shape)}: pass a matrix")
     return _of_few(min(shape), math.prod(shape), gain)
 
 
@@ -186,7 +194,7 @@ def delta_orthogonal(shape: Shape, gain: float = 1.0) -> float:
 def sparse(shape: Shape, sparsity: float = 0.9, std: float = 0.01) -> float:
     """What the zeros leave of `std`."""
     if len(shape) != 2:
-        raise InputError(f"sparse fills a matrix, the shape is {tuple(shape)}: pass two dimensions")
+        raise InputError(f"sparse fills a matrix, not a shape of {tuple(shape)}: pass a matrix")
     if not 0.0 <= sparsity <= 1.0:
         raise InputError(f"sparsity={sparsity} is no share: pass a number from 0 to 1")
     share = math.ceil(sparsity * shape[0]) / shape[0] if shape[0] else 0.0

@@ -27,9 +27,7 @@ def normal_(
 
 
 @torch.no_grad()
-def uniform_(
-    tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Source = None
-) -> Tensor:
+def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Source = None) -> Tensor:
     """Uniform values between `a` and `b`; their standard deviation is (b − a)/√12.
 
     Raises:
@@ -227,7 +225,7 @@ def gpt2_residual_(
 
 
 @torch.no_grad()
-def fixup_(
+def fixup_branch_(
     tensor: Tensor,
     branches: int,
     layers: int = 2,
@@ -257,7 +255,7 @@ def fixup_(
 
 
 @torch.no_grad()
-def mup_(
+def mup_weight_(
     tensor: Tensor,
     part: str = "hidden",
     nonlinearity: str = "linear",
@@ -305,7 +303,6 @@ def siren_(
     """
     bound = math.sqrt(3.0) * spread.siren(tensor.shape, omega, first, fan_in=fan_in)
     return Draws.of(generator).uniform_(tensor, -bound, bound)
-
 
 
 @torch.no_grad()
