@@ -166,7 +166,7 @@ def test_what_was_not_loaded_is_initialised_and_nothing_else():
     rows = {row.name: row for row in plan.rows}
     assert rows["body.weight"].scheme == "keep"
     assert rows["body.weight"].reason == "loaded from a checkpoint"
-    assert rows["head.weight"].scheme == "kaiming_normal"
+    assert rows["head.weight"].scheme == "orthogonal"
 
 
 def test_a_rule_may_overrule_what_was_loaded():

@@ -55,7 +55,7 @@ def test_with_an_example_the_forward_pass_tells_the_nonlinearity():
     assert found["hidden.weight"].nonlinearity == "gelu"
     assert found["head.weight"].nonlinearity == "linear"
     assert "gelu follows (from one forward pass)" in found["hidden.weight"].reason
-    assert found["hidden.weight"].std == pytest.approx(1.5335304 / 4**0.5)
+    assert found["hidden.weight"].std == pytest.approx(1.4680112605 / 4**0.5)
 
 
 def test_without_an_example_the_reason_says_that_it_is_a_guess():
@@ -101,7 +101,7 @@ def test_auto_gives_each_role_its_default():
     found = _rows(model)
     told = {name: (row.role, row.scheme, row.std) for name, row in found.items()}
     leaky = (2 / 1.04 / 6) ** 0.5
-    assert told["linear.weight"] == ("weight", "kaiming_normal", pytest.approx(leaky))
+    assert told["linear.weight"] == ("weight", "orthogonal", pytest.approx(leaky))
     assert told["linear.bias"] == ("bias", "zeros", 0.0)
     assert told["norm.weight"] == ("norm", "ones", 0.0)
     assert told["norm.bias"] == ("norm", "zeros", 0.0)
@@ -379,11 +379,11 @@ def test_quantised_parameters_are_kept():
     [
         (
             lambda: nn.Linear(2, 2, dtype=torch.complex64),
-            r"'weight' is torch.complex64, kaiming_normal draws real .*\('weight', 'keep'\)",
+            r"'weight' is torch.complex64, orthogonal draws real .*\('weight', 'keep'\)",
         ),
         (
             lambda: _with(nn.Linear(2, 2), torch.eye(2).to_sparse()),
-            r"'weight' is stored as torch.sparse_coo, kaiming_normal writes dense values: give",
+            r"'weight' is stored as torch.sparse_coo, orthogonal writes dense values: give",
         ),
         (lambda: nn.LazyLinear(2), "parameter 'weight' is lazy .*: run one batch through"),
         (
