@@ -27,6 +27,8 @@ def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
 
 def tensors(value: Any) -> list[Tensor]:
     """All tensors in the structure, in the order of `map_tensors`; nothing is built for it."""
+    if isinstance(value, Tensor):  # what nearly every module returns
+        return [value]
     found: list[Tensor] = []
     for item in pytree.tree_leaves(value, is_leaf=_is_named_tuple):
         if isinstance(item, Tensor):

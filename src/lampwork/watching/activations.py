@@ -14,7 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from lampwork.taps.statistic import alive, channel_dim, has_1d_convolutions, measure
+from lampwork.taps.statistic import (
+    Flags,
+    RawRow,
+    alive,
+    channel_dim,
+    has_1d_convolutions,
+    measure,
+)
 from lampwork.taps.structure import tensors
 from lampwork.taps.tap import Inputs, Taps, Visit, on_gradient
 from lampwork.watching.guard import Guard
@@ -45,8 +52,8 @@ class _Forward:
 
     training: bool
     trained: bool = False
-    rows: list[tuple[Key, Tensor]] = field(default_factory=list)
-    alive: dict[Key, Tensor] = field(default_factory=dict)
+    rows: list[tuple[Key, RawRow]] = field(default_factory=list)
+    alive: dict[Key, Flags] = field(default_factory=dict)
     first_run: set[str] = field(default_factory=set)
     hooks: list[RemovableHandle] = field(default_factory=list)
 
@@ -61,14 +68,14 @@ class Taken:
     """What one step's forward and backward passes gave.
 
     Attributes:
-        rows: (key, row on the device); keys repeat over micro-batches.
+        rows: (key, row as measured); keys repeat over micro-batches.
         alive: which channels of an output were non-zero anywhere.
         training: whether the model was in training mode; None if no forward was seen.
         forwards: number of forward passes that were trained on.
     """
 
-    rows: list[tuple[Key, Tensor]]
-    alive: dict[Key, Tensor]
+    rows: list[tuple[Key, RawRow]]
+    alive: dict[Key, Flags]
     training: bool | None
     forwards: int
 
@@ -107,7 +114,7 @@ class Activations:
         self._forget()
         if self._taps is not None:
             self._taps.restart()  # nobody else does in a model that is only called by its parts
-        silent: dict[Key, Tensor] = {}
+        silent: dict[Key, Flags] = {}
         for forward in forwards:
             for key, channels in forward.alive.items():
                 same = key in silent and silent[key].shape == channels.shape

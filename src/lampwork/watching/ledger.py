@@ -6,12 +6,15 @@ when more is known of it (a second optimizer that turns out to own a parameter).
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lampwork._core.summary import COLUMN, Row, merge
 from lampwork.record.schema import Tensor as Description
 from lampwork.record.writer import Writer
+from lampwork.taps.statistic import Flags, RawRow, rows_of
 from lampwork.watching.activations import Key, Seen
 
 DEAD_AFTER = 5
@@ -23,43 +26,50 @@ class Ledger:
 
     def __init__(self) -> None:
         self._known: dict[Key, tuple[int, Seen]] = {}
-        self._silent: dict[Key, Tensor] = {}
+        self._silent: dict[Key, NDArray[np.int32]] = {}
         self._counted: dict[Key, int] = {}
 
-    def count_silent(self, alive: dict[Key, Tensor]) -> None:
+    def count_silent(self, alive: dict[Key, Flags]) -> None:
         """Note which channels of each output (bool, shape (channels,)) were alive in this step."""
-        for key, channels in alive.items():
+        for key, channels in _flags_to_cpu(alive).items():
             before = self._silent.get(key)
             if before is None or before.shape != channels.shape:
-                before = torch.zeros_like(channels, dtype=torch.int32)
+                before = self._silent[key] = np.zeros(channels.shape, np.int32)
                 self._counted[key] = 0
-            self._silent[key] = torch.where(channels, 0, before + 1)
+            before += 1
+            before[channels] = 0
             self._counted[key] += 1
 
     def announce(self, seen: dict[Key, Seen], writer: Writer) -> None:
         """Tell the writer about tensors that are new, or of which more is known."""
         for key, description in seen.items():
             number, known = self._known.get(key, (len(self._known), None))
-            if known != description:
+            if known is not description and known != description:
                 self._known[key] = (number, description)
                 writer.tensor(Description(number, key.name, key.kind, *key[2:], *description))
 
-    def rows(self, measured: list[tuple[Key, Tensor]]) -> dict[int, Row]:
+    def rows(self, measured: list[tuple[Key, RawRow]]) -> dict[int, Row]:
         """Rows by id, merged over micro-batches, after one transfer per device."""
-        merged = _to_cpu(measured)
+        merged: dict[Key, Row] = {}
+        for (key, _), row in zip(measured, rows_of([raw for _, raw in measured]), strict=True):
+            merged[key] = merge(merged[key], row) if key in merged else row
         for key, silent in self._silent.items():
             if key in merged:
                 enough = min(DEAD_AFTER, self._counted[key])
-                merged[key][COLUMN["units"]] = silent.numel()
-                merged[key][COLUMN["dead"]] = int((silent >= enough).sum())
+                merged[key][COLUMN["units"]] = silent.size
+                merged[key][COLUMN["dead"]] = np.count_nonzero(silent >= enough)
         return {self._known[key][0]: row for key, row in merged.items()}
 
 
-def _to_cpu(measured: list[tuple[Key, Tensor]]) -> dict[Key, Row]:
-    merged: dict[Key, Row] = {}
-    for device in dict.fromkeys(row.device for _, row in measured):
-        here = [(key, row) for key, row in measured if row.device == device]
-        table = torch.stack([row for _, row in here]).cpu().numpy()
-        for (key, _), row in zip(here, table, strict=True):
-            merged[key] = merge(merged[key], row) if key in merged else row.copy()
-    return merged
+def _flags_to_cpu(alive: dict[Key, Flags]) -> dict[Key, NDArray[np.bool_]]:
+    """Flags as arrays, after one transfer per device."""
+    found = {key: flags for key, flags in alive.items() if not isinstance(flags, Tensor)}
+    far: dict[torch.device, dict[Key, Tensor]] = {}
+    for key, flags in alive.items():
+        if isinstance(flags, Tensor):
+            far.setdefault(flags.device, {})[key] = flags
+    for there in far.values():
+        together = torch.cat(list(there.values())).cpu().numpy()
+        ends = np.cumsum([len(flags) for flags in there.values()])
+        found |= zip(there, np.split(together, ends[:-1]), strict=True)
+    return found

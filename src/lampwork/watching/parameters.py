@@ -15,10 +15,11 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from lampwork.taps.statistic import all_zero, measure
+from lampwork.taps.statistic import all_zero
 from lampwork.taps.tap import on_gradient
 from lampwork.watching.activations import Key, Seen
 from lampwork.watching.guard import Guard
+from lampwork.watching.reading import Old, Reading, Rows
 
 Groups = tuple[int, ...]
 
@@ -41,7 +42,7 @@ class Parameters:
         self._owned: WeakKeyDictionary[Optimizer, tuple[Groups, dict[str, nn.Parameter]]]
         self._owned = WeakKeyDictionary()
         self._optimized: set[str] = set()
-        self._before: dict[str, Tensor] = {}
+        self._old = Old()
         self._clean: list[bool] = []
         self._clean_for: Optimizer | None = None
         self._clean_handle: RemovableHandle | None = None
@@ -63,38 +64,41 @@ class Parameters:
         self._optimized |= self.owned_by(optimizer).keys()
 
     @torch.no_grad()
-    def before_step(self, optimizer: Optimizer) -> list[tuple[Key, Tensor]]:
+    def before_step(self, optimizer: Optimizer) -> Rows:
         """Rows of weights and gradients as the optimizer is about to see them."""
         self.note_optimizer(optimizer)
-        self._before = {n: p.detach().clone() for n, p in self.owned_by(optimizer).items()}
         self.describe()
-        rows = [(Key("weight", name), measure(p)) for name, p in self._ready()]
-        return [(key, row) for key, row in rows if row is not None] + self.gradients(optimizer)
+        reading = Reading()
+        places = self._old.keep(self.owned_by(optimizer))
+        for name, parameter in self._ready():
+            reading.add(Key("weight", name), parameter, copy_to=places.get(name, 0))
+        self._add_gradients(reading, optimizer)
+        return reading.rows()
 
     @torch.no_grad()
-    def gradients(self, optimizer: Optimizer) -> list[tuple[Key, Tensor]]:
+    def gradients(self, optimizer: Optimizer) -> Rows:
         """Rows of the gradients as this optimizer sees them now."""
+        reading = Reading()
+        self._add_gradients(reading, optimizer)
+        return reading.rows()
+
+    def _add_gradients(self, reading: Reading, optimizer: Optimizer) -> None:
         owned = self.owned_by(optimizer)
         # A fused optimizer divides by the scale of the GradScaler itself, after this hook.
         scale = getattr(optimizer, "grad_scale", None)
-        rows = []
         for name, parameter in self._ready():
             gradient = parameter.grad
             if gradient is not None:
-                if scale is not None and name in owned:
-                    gradient = gradient / scale
-                rows.append((Key("grad", name), measure(gradient)))
-        return [(key, row) for key, row in rows if row is not None]
+                scaled = scale is not None and name in owned
+                reading.add(Key("grad", name), gradient / scale if scaled else gradient)
 
     @torch.no_grad()
-    def after_step(self) -> list[tuple[Key, Tensor]]:
+    def after_step(self) -> Rows:
         """Rows of the updates, new value minus old."""
-        rows = [
-            (Key("update", name), measure(self._named[name].detach() - old))
-            for name, old in self._before.items()
-        ]
-        self._before.clear()
-        return [(key, row) for key, row in rows if row is not None]
+        reading = Reading()
+        self._old.add_updates(reading, self._named)
+        self._old.forget()
+        return reading.rows()
 
     def watch_stale_gradient(self, optimizer: Optimizer) -> None:
         """From now, just after its step, to `stale_gradient`: look whether gradients are cleared.

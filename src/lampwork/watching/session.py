@@ -32,12 +32,13 @@ from lampwork.record import runs
 from lampwork.record.writer import Writer
 from lampwork.taps import select
 from lampwork.taps.tap import on_optimizer_step
-from lampwork.watching.activations import Activations, Key
+from lampwork.watching.activations import Activations
 from lampwork.watching.guard import Guard, log
 from lampwork.watching.images import as_pixels
 from lampwork.watching.ledger import Ledger
 from lampwork.watching.notebook import as_html
 from lampwork.watching.parameters import Parameters
+from lampwork.watching.reading import Rows
 from lampwork.watching.scalars import Scalars
 from lampwork.watching.schedule import Schedule
 from lampwork.watching.snapshots import Snapshots
@@ -102,7 +103,7 @@ class Watch:
         self._parameters = Parameters(self._model, self._guard)
         self._snapshots = Snapshots(self._model, self._guard) if self._pictures else None
         self._ledger = Ledger()
-        self._rows: list[tuple[Key, Tensor]] = []
+        self._rows: Rows = []
         self._notes: dict[str, Any] = {}
         self._optimizers: list[str] = []
         self._stepping: list[Optimizer] = []

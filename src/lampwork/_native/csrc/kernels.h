@@ -9,4 +9,6 @@ extern PyMethodDef lampwork_copy_methods[];
 extern PyMethodDef lampwork_stats_methods[];
 extern PyMethodDef lampwork_philox_methods[];
 
+void lampwork_choose_stats(void); /* the fastest loops that this processor runs */
+
 #endif
