@@ -17,7 +17,7 @@ import lampwork
 from lampwork import DataLoader
 from lampwork._core.errors import InputError, RecordError
 from lampwork.record.reader import Record
-from lampwork.watching import activations, guard, parameters, session, snapshots
+from lampwork.watching import activations, guard, reading, session, snapshots
 from tests.watching.specimen import hooks_of
 from tests.watching.training import (
     batches,
@@ -245,17 +245,17 @@ class Clock:
         self.now = 0.0
         for module in (guard, session):
             monkeypatch.setattr(module, "monotonic_s", lambda: self.now)
-        for module in (activations, parameters):
-            self._slow_down(monkeypatch, module)
+        for owner, name in ((activations, "measure"), (reading.Reading, "add")):
+            self._slow_down(monkeypatch, owner, name)
 
-    def _slow_down(self, monkeypatch, module):
-        measure = module.measure
+    def _slow_down(self, monkeypatch, owner, name):
+        works = getattr(owner, name)
 
-        def slow(tensor):
+        def slow(*args, **kwargs):
             self.now += 0.01
-            return measure(tensor)
+            return works(*args, **kwargs)
 
-        monkeypatch.setattr(module, "measure", slow)
+        monkeypatch.setattr(owner, name, slow)
 
 
 @pytest.mark.parametrize("every", [1, 3])

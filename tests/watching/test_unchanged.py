@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from lampwork.watching import activations, parameters, session, snapshots
+from lampwork.watching import activations, reading, session, snapshots
 from tests.watching.training import (
     batches,
     hooks_anywhere,
@@ -191,7 +191,7 @@ def test_no_hook_is_left_after_an_exception(tmp_path, fails_in):
 BROKEN = {
     "an output": (activations, "measure"),
     "the channels of an output": (activations, "alive"),
-    "a parameter": (parameters, "measure"),
+    "a parameter": (reading.Reading, "add"),
     "the transfer": (session.Ledger, "rows"),
     "the pictures": (session.Snapshots, "take"),
     "the file": (session.Writer, "step"),

@@ -24,7 +24,16 @@ try:
 except ImportError:  # built without a compiler
     _kernels = None
 
-__all__ = ["PLAIN_DTYPES", "SAMPLED_ABOVE", "Batch", "RawRow", "alive", "read", "rows_of", "summary_row"]
+__all__ = [
+    "PLAIN_DTYPES",
+    "SAMPLED_ABOVE",
+    "Batch",
+    "RawRow",
+    "alive",
+    "read",
+    "rows_of",
+    "summary_row",
+]
 
 RawRow = bytes | Tensor
 """A row as it was measured: the bytes of float64 `(WIDTH,)`, or such a tensor on its device."""

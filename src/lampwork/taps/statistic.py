@@ -54,9 +54,9 @@ def readable(tensor: Tensor) -> Tensor | None:
         # Inside of torch.vmap there is nothing to read; inside of torch.func.grad there is.
         mapped = functorch.is_batchedtensor(tensor)
         return None if mapped else readable(functorch.get_unwrapped(tensor))
-    if type(tensor) in _PLAIN and tensor.layout is torch.strided:
-        if tensor.dtype in stats.PLAIN_DTYPES and not (tensor.is_meta or tensor.is_nested):
-            return tensor
+    plain = type(tensor) in _PLAIN and tensor.layout is torch.strided
+    if plain and tensor.dtype in stats.PLAIN_DTYPES and not (tensor.is_meta or tensor.is_nested):
+        return tensor
     tensor = tensor.detach()
     tensor = getattr(tensor, "to_local", lambda: tensor)()  # a DTensor's own shard
     if tensor.is_meta or tensor.is_quantized or tensor.is_nested or tensor.dtype in _PACKED:

@@ -89,8 +89,9 @@ class Parameters:
         for name, parameter in self._ready():
             gradient = parameter.grad
             if gradient is not None:
-                scaled = scale is not None and name in owned
-                reading.add(Key("grad", name), gradient / scale if scaled else gradient)
+                if scale is not None and name in owned:
+                    gradient = gradient / scale
+                reading.add(Key("grad", name), gradient)
 
     @torch.no_grad()
     def after_step(self) -> Rows:
