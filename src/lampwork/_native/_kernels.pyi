@@ -13,3 +13,18 @@ def summaries(jobs: Buffer, threads: int, /) -> bytes: ...
 def alive(
     address: int, type: int, shape: tuple[int, ...], strides: tuple[int, ...], dim: int, /
 ) -> bytes: ...
+
+# philox.c
+def philox_fill(
+    kind: int,
+    type: int,
+    address: int,
+    key: int,
+    stream: int,
+    offset: int,
+    sizes: list[int],
+    strides: list[int],
+    numbers: tuple[float, ...],
+    threads: int,
+    /,
+) -> None: ...
