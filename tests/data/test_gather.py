@@ -327,7 +327,7 @@ def test_out_of_range(name, start, more):
         *(torch.tensor(1), torch.tensor([[1]]), torch.tensor([1.0]), torch.tensor([True])),
         *(torch.tensor([1], dtype=torch.int32), torch.tensor([1], device="meta")),
     ],
-    ids=repr,
+    ids=lambda index: repr(index).split(" at 0x")[0],
 )
 def test_irregular_indices(index):
     """An index that is no batch of ints, or an empty one, is left to torch."""

@@ -95,7 +95,8 @@ def _wait_for_turn(fd: int, turnstile: int) -> None:
     deadline = Deadline(PATIENCE_S)
     while not deadline.passed():
         try:
-            return fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, turnstile)
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, turnstile)
+            return
         except OSError:  # another worker has it; or the system knows no such locks
             time.sleep(0.002)
 
