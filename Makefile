@@ -16,7 +16,7 @@ demo: $(READY)
 	.venv/bin/lampwork demo
 
 test: $(READY) browser
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadfile
 
 check: $(READY)
 	.venv/bin/ruff check .

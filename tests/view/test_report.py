@@ -165,7 +165,7 @@ def test_a_record_with_nan_everywhere_makes_a_page(build):
     made.writer.loader("D", {"wait_s": np.nan, "wait_share": np.nan, "epoch_s": None})
     page = Page(html(made.read(), []))
     assert "NaN" in page.text("dd")
-    assert len(page.all("figure")) == 5
+    assert len(page.all("figure")) == 4
 
 
 def test_a_large_record_stays_small(build):

@@ -205,7 +205,7 @@ def test_passes_without_a_backward_do_not_pile_up(tmp_path, monkeypatch):
     model, twin = seeded(mlp), seeded(mlp)
     optimizer, x = sgd(model), batches(1, 5, 4)[0]
     kept = []
-    with watched(model, tmp_path) as run:
+    with watched(model, tmp_path, pictures=False) as run:
         for batch in batches(10, 7, 4, seed=9):
             kept.append(model(batch))
         assert [bool(output._backward_hooks) for output in kept] == [False] * 7 + [True] * 3
