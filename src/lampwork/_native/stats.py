@@ -21,6 +21,7 @@ from lampwork._native.stats_torch import SAMPLED_ABOVE
 
 try:
     from lampwork._native import _kernels
+    from lampwork._native._kernels import summaries as _  # noqa: F401  an older build has none
 except ImportError:  # built without a compiler
     _kernels = None
 
