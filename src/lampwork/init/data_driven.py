@@ -68,11 +68,15 @@ class _Change:
     factor: Tensor
     shift: Tensor | None
 
-    def of(self, linear: Tensor, dim: int) -> Tensor:
-        changed = linear * _along(self.factor, linear, dim).to(linear.dtype)
-        if self.shift is None:
-            return changed
-        return changed + _along(self.shift, linear, dim).to(linear.dtype)
+    def of(self, output: Tensor, bias: Tensor | None, dim: int) -> Tensor:
+        if bias is None or self.shift is None:
+            return output * _along(self.factor, dim).to(output)
+        rest = self.shift.double() - self.factor * bias.double()
+        if self.factor.dim() == 0:  # one pass over the output
+            return torch.add(_along(rest, dim).to(output), output, alpha=float(self.factor))
+        return torch.addcmul(
+            _along(rest, dim).to(output), output, _along(self.factor, dim).to(output)
+        )
 
 
 def lsuv(
@@ -110,9 +114,8 @@ def lsuv(
     if not 0 < std < math.inf:
         raise InputError(f"outputs cannot have a standard deviation of {std}: pass more than 0")
 
-    def change(linear: Tensor, bias: Tensor | None, dim: int) -> _Change | str:
-        spread = bias if bias is None else _along(bias, linear, dim).to(linear).expand_as(linear)
-        factor = _factor(linear, spread, std)
+    def change(output: Tensor, bias: Tensor | None, dim: int) -> _Change | str:
+        factor = _factor(output, bias, dim, std)
         if isinstance(factor, str):
             return factor
         return _Change(torch.tensor(factor, dtype=torch.float64), bias)
@@ -155,8 +158,8 @@ def data_dependent(
     if not 0 < std < math.inf:
         raise InputError(f"outputs cannot have a standard deviation of {std}: pass more than 0")
 
-    def change(linear: Tensor, bias: Tensor | None, dim: int) -> _Change | str:
-        values = linear.double()
+    def change(output: Tensor, bias: Tensor | None, dim: int) -> _Change | str:
+        values = output.double() - (0.0 if bias is None else _along(bias.double(), dim))
         dims = [d for d in range(values.dim()) if d != dim % values.dim() or per == "layer"]
         if not dims:
             return "one value for each unit: pass a batch"
@@ -268,21 +271,21 @@ class _Fitting:
             return None
         bias = getattr(module, "bias", None)
         dim = _unit_dim(module)
-        linear = output if bias is None else output - _along(bias, output, dim)
         known = self._changes.get(id(site))
         if known:
-            return known[2].of(linear, dim)
+            return known[2].of(output, bias, dim)
         if name in self._fit.skipped:
             return None
-        made = self._change(linear, bias, dim)
+        made = self._change(output, bias, dim)
         if isinstance(made, str):
             self._fit.skipped[name] = made
             return None
         self._changes[id(site)] = (site, module, made)
-        wide = output.double()
-        before = (float(wide.mean()), float(wide.std(correction=0)))
-        self._fit.layers.append(Fitted(name, *before, float(made.factor.mean())))
-        return made.of(linear, dim)
+        means, moment = _moments(output, dim)
+        mean = float(means.mean())
+        std = math.sqrt(max(0.0, moment - mean**2))
+        self._fit.layers.append(Fitted(name, mean, std, float(made.factor.mean())))
+        return made.of(output, bias, dim)
 
 
 def _is_layer(site: Site) -> bool:
@@ -298,19 +301,27 @@ def _left_alone(site: Site) -> str | None:
     return "its weight is 0" if not bool((weight != 0).any()) else None
 
 
-def _factor(linear: Tensor, bias: Tensor | None, std: float) -> float | str:
-    """R > 0 such that r · linear + bias has this standard deviation."""
-    values = linear.double()
-    own = float(values.var(correction=0))
+def _moments(output: Tensor, dim: int) -> tuple[Tensor, float]:
+    """The mean of each unit, and the second moment of all."""
+    others = [d for d in range(output.dim()) if d != dim % output.dim()]
+    wide = output if output.dtype == torch.float64 else output.float()
+    means = wide.sum(others, dtype=torch.float64) if others else wide.double()
+    means = means * (means.numel() / max(1, output.numel()))
+    squares = float(torch.linalg.vector_norm(wide, dtype=torch.float64)) ** 2
+    return means, squares / max(1, output.numel())
+
+
+def _factor(output: Tensor, bias: Tensor | None, dim: int, std: float) -> float | str:
+    """R > 0 such that r · (output − bias) + bias has this standard deviation."""
+    means, moment = _moments(output, dim)
+    shifts = torch.zeros_like(means) if bias is None else bias.double()
+    fixed = float(shifts.var(correction=0))
+    common = float((means * shifts).mean() - means.mean() * shifts.mean()) - fixed
+    own = moment - float(means.mean()) ** 2 - 2 * common - fixed
     if not math.isfinite(own):
         return "its output is not finite"
-    if own == 0.0:
+    if own <= 1e-12 * moment:
         return "its output does not vary"
-    if bias is None:
-        return std / math.sqrt(own)
-    shifts = bias.double()
-    fixed = float(shifts.var(correction=0))
-    common = float(((values - values.mean()) * (shifts - shifts.mean())).mean())
     if fixed >= std * std:
         return f"its bias alone has a standard deviation of {math.sqrt(fixed):.3g}"
     return (-common + math.sqrt(common**2 + own * (std * std - fixed))) / own
@@ -321,7 +332,7 @@ def _unit_dim(module: nn.Module) -> int:
     return -1 - len(module.kernel_size) if isinstance(module, _ConvNd) else -1
 
 
-def _along(by_unit: Tensor, output: Tensor, dim: int) -> Tensor:
+def _along(by_unit: Tensor, dim: int) -> Tensor:
     if by_unit.dim() == 0:
         return by_unit
     return by_unit.reshape(-1, *[1] * (-dim - 1))

@@ -145,6 +145,7 @@ def _are_classes(labels: Any) -> bool:
 def _projection(output: Any) -> Tensor:
     """A random direction in the output, of unit size for each sample."""
     parts = [t for t in tensors(output) if t.is_floating_point() and t.numel()]
+    parts = [getattr(part, "full_tensor", lambda part=part: part)() for part in parts]  # a DTensor
     if not parts:
         raise InputError("the model returns no floating point tensor: there is nothing to check")
     generator = torch.Generator().manual_seed(0)
