@@ -10,6 +10,8 @@ SCRIPT = """
 import os, sys, warnings
 import torch, torch.distributed as dist
 import torch.multiprocessing as mp
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -49,6 +51,17 @@ def main(rank, file):
         equal[0].weight.to_local().normal_(std=0.5)
     tell("equal", rank, codes(plan, x))
 
+    whole = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)).state_dict()
+    if rank == 0:
+        save_file(whole, file + ".safetensors")
+    dist.barrier()
+    sharded, plan = fresh(mesh)
+    report = lw.init.pretrained(sharded, file + ".safetensors")
+    with safe_open(file + ".safetensors", "pt") as stored:
+        values = {name: stored.get_tensor(name) for name in stored.keys()}
+    same = all(torch.equal(p.full_tensor(), values[n]) for n, p in sharded.named_parameters())
+    tell("loaded", rank, (len(report.loaded), same))
+
     model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
     plan = lw.init.plan(model)
     torch.manual_seed(rank)
@@ -67,8 +80,8 @@ if __name__ == "__main__":
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
-def test_equal_shards_and_unequal_replicas_are_flagged_on_every_rank(tmp_path):
-    """Two gloo processes; a model that was sharded from one tensor is sound."""
+def test_equal_shards_are_flagged_and_each_rank_loads_its_own(tmp_path):
+    """Two gloo processes; replicas that differ are flagged, a model of one seed is sound."""
     script = tmp_path / "ranks.py"
     script.write_text(SCRIPT)
     done = subprocess.run(
@@ -83,6 +96,7 @@ def test_equal_shards_and_unequal_replicas_are_flagged_on_every_rank(tmp_path):
     found = {(case, rank): codes for case, rank, codes in lines}
     for rank in "01":
         assert found["sound", rank] == "[]"
+        assert found["loaded", rank] == "(4, True)"
         assert "init-symmetric@0.weight" in found["equal", rank]
         assert "2.weight" not in found["equal", rank]
         for name in ("0.weight", "0.bias", "2.weight", "2.bias"):

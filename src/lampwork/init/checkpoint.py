@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from lampwork._core.errors import InputError
+from lampwork.init.placement import is_distributed, pieces
 
 Box = tuple[slice, ...]
 
@@ -180,22 +181,14 @@ def boxes(tensor: Tensor) -> list[tuple[Tensor, Box | None]]:
     All of a plain tensor, without a box; of a DTensor its shard.
 
     Raises:
-        InputError: a DTensor whose shard is not one box of the whole.
+        InputError: a DTensor whose values are sums that are still to be made.
     """
-    placements: Sequence[Any] | None = getattr(tensor, "placements", None)
-    if placements is None:
+    if not is_distributed(tensor):
         return [(tensor, None)]
-    from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
-
-    stored: Tensor = tensor.to_local()  # pyright: ignore[reportAttributeAccessIssue]
-    if not stored.numel():
-        return []
-    mesh = tensor.device_mesh  # pyright: ignore[reportAttributeAccessIssue]
-    shape, start = compute_local_shape_and_global_offset(tensor.shape, mesh, placements)
-    if tuple(shape) != tuple(stored.shape):
-        raise InputError(
-            f"a shard of {tuple(stored.shape)} was expected to be {tuple(shape)} ({placements} of "
-            f"{tuple(tensor.shape)}): load before sharding"
+    return [
+        (
+            piece.local,
+            tuple(slice(a, a + n) for a, n in zip(piece.start, piece.local.shape, strict=True)),
         )
-    box = tuple(slice(begin, begin + size) for begin, size in zip(start, shape, strict=True))
-    return [(stored, box)]
+        for piece in pieces(tensor)
+    ]

@@ -268,7 +268,7 @@ def _meeting(
     units = result.shape[dim]
     seen = result.numel() // units
     if name == "relu":
-        dead = 1.0 - float(alive(result, dim).float().mean())
+        dead = 1.0 - float(alive(result, dim).sum()) / units
         return Meeting(name, where, layer, units, seen, dead=dead)
     low, high = _BOUNDS[name]
     ends = float(((result <= low) | (result >= high)).float().mean())
