@@ -45,7 +45,7 @@ assert report.mismatched == {"4.weight": ((10, 128), (5, 128))}
 
 def accuracy_after_training(scheme):
     torch.manual_seed(0)
-    model = mlp(depth=22)
+    model = mlp(depth=10)
     lw.init.initialize(model, scheme=scheme)  # plan and apply
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     for batch in torch.randint(1400, (200, 128)):
