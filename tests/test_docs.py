@@ -79,9 +79,10 @@ def test_both_readmes_show_the_same_code():
 
 @pytest.mark.parametrize("readme", READMES)
 def test_the_findings_are_all_listed(readme: str):
-    """The README lists exactly the codes that the rules can raise."""
+    """The README lists exactly the codes that rules and the check of first weights can raise."""
     listed = section(readme, r"^\| `([a-z]+-[a-z-]+)` \|")
-    source = "".join(file.read_text() for file in (ROOT / "src/lampwork/diagnose").glob("*.py"))
+    rooms = [ROOT / "src/lampwork" / room for room in ("diagnose", "init")]
+    source = "".join(file.read_text() for room in rooms for file in room.glob("*.py"))
     families = {code.partition("-")[0] for code in MEANING}
     raised = {c for c in re.findall(r'"([a-z]+-[a-z-]+)"', source) if c.split("-")[0] in families}
     assert listed == list(MEANING)

@@ -92,8 +92,9 @@ def test_facts_of_a_whole_run(mlp):
 
 
 def test_every_code_that_a_rule_raises_is_explained():
-    """The meanings cover exactly the codes that stand in the rules."""
-    rules = Path(lampwork.diagnose.__file__).parent.glob("*.py")
+    """The meanings cover exactly the codes of the rules and of the check of first weights."""
+    diagnose = Path(lampwork.diagnose.__file__).parent
+    rules = [*diagnose.glob("*.py"), *diagnose.with_name("init").glob("*.py")]
     families = "data|init|act|grad|optim|mode|loss"
     raised = {
         code

@@ -55,6 +55,7 @@ def by_hand(model, optimizer, data, every):
         optimizer.step()
         for name, parameter in parameters.items():
             seen[("update", name)] = parameter.detach() - seen[("weight", name)]
+        seen[("input", "")] = x
         if step % every == 0:
             yield seen
 
@@ -131,7 +132,7 @@ def test_notes_tell_what_is_known_of_the_step(tmp_path):
         model.train()
         optimizer.param_groups[0]["lr"] = 0.125
         train(model, optimizer, data[2:])
-    notes = record_of(run).notes
+    notes = [{k: v for k, v in n.items() if k != "batch"} for n in record_of(run).notes]
     common = {"stale_gradient": False, "optimizer": "Adam", "forwards": 1}
     assert notes == [
         {"training": True, "lr": [0.5, 0.25], **common},

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from lampwork.diagnose.criterion import criteria
 from lampwork.diagnose.curve import Curve, guesses, guessing, training_loss
 from lampwork.diagnose.finding import Finding, plain
 from lampwork.diagnose.layers import parameters, take_turns
@@ -20,6 +21,65 @@ FLAT_VALUES = 200
 """Logged values before a loss may be called diverging, and flat."""
 TRIED = 0.3
 """How far, in norms of the weight, the liveliest matrix must have been moved."""
+
+
+def double_softmax(record: Record) -> Iterator[Finding]:
+    """`loss-double-softmax`: probabilities go into a loss that takes logits.
+
+    `cross_entropy` computes the softmax itself, `binary_cross_entropy_with_logits` the sigmoid
+    (torch.nn.CrossEntropyLoss, "input is expected to contain the unnormalized logits"). What comes
+    out of a second one lies between 1/(C - 1 + e) and e/(C - 1 + e), so the loss cannot come near
+    0 and gradients are small. Read off autograd's graph just before the backward pass of recorded
+    steps: a softmax (or sigmoid) whose result reaches the loss unchanged but for shape and type.
+
+    Not accused: `log_softmax` before `cross_entropy`, which changes nothing the second time, and
+    probabilities that are scaled before they go in. Known limit: under torch.compile there is
+    no such graph to read. `where` is the module, None where the function was called outright.
+    """
+    for step, criterion in criteria(record):
+        if not criterion.get("squashed"):
+            continue
+        function, name = criterion["squashed"], criterion["name"]
+        taker = "cross_entropy" if function == "softmax" else "binary_cross_entropy_with_logits"
+        yield Finding(
+            "loss-double-softmax",
+            "fail",
+            criterion.get("at"),
+            step,
+            {"function": function, "loss": name, "classes": criterion.get("classes", 2)},
+            f"{taker} applies the {function} itself, and what it gets has been through one "
+            "already: give it the output of the last layer.\n"
+            f"loss = F.{taker}(logits, target)  # no {function} before it",
+        )
+        return
+
+
+def broadcast(record: Record) -> Iterator[Finding]:
+    """`loss-broadcast`: input and target of a loss have shapes that stretch each other.
+
+    (N, 1) against (N,) gives (N, N): each output is compared with the targets of all samples, and
+    the best that can be learnt is their mean (torch warns of it in `mse_loss` and its kin,
+    pytorch/pytorch issue 16045; not where the difference is written out). Accused is a loss whose
+    input and target were both enlarged, read off autograd's graph at recorded steps.
+
+    Not accused: a target that alone is stretched, as in quantile regression, pairs made on
+    purpose with `unsqueeze` or `[:, None]`, and losses of two outputs.
+    """
+    for step, criterion in criteria(record):
+        if not criterion.get("broadcast"):
+            continue
+        given, wanted, result = (list(sides) for sides in criterion["broadcast"])
+        yield Finding(
+            "loss-broadcast",
+            "fail",
+            None,
+            step,
+            {"input_shape": given, "target_shape": wanted, "compared_shape": result},
+            f"An output of shape {_shape(given)} and a target of shape {_shape(wanted)} are "
+            f"stretched to {_shape(result)}, each sample against all others: give both one shape.\n"
+            "loss = F.mse_loss(output.view_as(target), target)",
+        )
+        return
 
 
 def nonfinite(record: Record) -> Iterator[Finding]:
@@ -117,6 +177,10 @@ def flat(record: Record) -> Iterator[Finding]:
         "examples by heart, and if not, whether labels, loss and learning rate are meant so.\n"
         "x, y = x[:8], y[:8]  # train on these alone: the loss must go to 0",
     )
+
+
+def _shape(sides: list[int]) -> str:
+    return str(tuple(sides))
 
 
 def _judged(record: Record, curve: Curve) -> bool:

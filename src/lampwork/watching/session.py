@@ -42,6 +42,7 @@ from lampwork.watching.reading import Rows
 from lampwork.watching.scalars import Scalars
 from lampwork.watching.schedule import Schedule
 from lampwork.watching.snapshots import Snapshots
+from lampwork.watching.witness import Witness
 
 if TYPE_CHECKING:
     from lampwork.diagnose.finding import Finding
@@ -102,6 +103,7 @@ class Watch:
         self._activations = Activations(self._model, self._modules, self._guard)
         self._parameters = Parameters(self._model, self._guard)
         self._snapshots = Snapshots(self._model, self._guard) if self._pictures else None
+        self._witness = Witness(self._model, lambda: self._schedule.due(self.step))
         self._ledger = Ledger()
         self._rows: Rows = []
         self._notes: dict[str, Any] = {}
@@ -260,6 +262,7 @@ class Watch:
 
     def _tap(self) -> None:
         self._activations.install()
+        self._witness.install()
         if self._snapshots is not None:
             self._snapshots.install()
 
@@ -267,6 +270,7 @@ class Watch:
         # The optimizer hooks stay: torch forbids removing them from inside one of them.
         self._activations.remove()
         self._parameters.remove()
+        self._witness.remove()
         if self._snapshots is not None:
             self._snapshots.remove()
 
@@ -332,20 +336,26 @@ class Watch:
     def _write_step(self, optimizer: Optimizer) -> None:
         assert self._writer is not None
         self._read_closure(optimizer)
-        self._rows += self._parameters.after_step()
-        self._ledger.announce({**self._activations.seen, **self._parameters.seen}, self._writer)
+        witnessed, notes = self._witness.take()
+        self._rows += self._parameters.after_step() + witnessed
+        self._notes |= notes
+        seen = {**self._activations.seen, **self._parameters.seen, **self._witness.seen}
+        self._ledger.announce(seen, self._writer)
         rows = self._ledger.rows(self._rows)
         self._rows = []
         self._scalars.resolve()
         now = monotonic_s()
         self._writer.step(self.step, now - self._began, rows, self._notes)
+        self._witness.tell(self._writer)
         # The guard has not yet added the time of the callback that we are in; it is small.
-        cost = self._guard.cost_s - self._cost_before_s
-        self._cost_before_s = self._guard.cost_s
+        spent_s = self._guard.cost_s + self._witness.cost_s
+        cost = spent_s - self._cost_before_s
+        self._cost_before_s = spent_s
         self._schedule.recorded(self.step, cost, now - self._step_began - cost)
 
     def _await_step(self, last: Optimizer) -> None:
         self._step_began = monotonic_s()
+        self._witness.next_step(recorded=self._schedule.due(self.step))
         if self._schedule.due(self.step):
             self._tap()
             self._parameters.watch_stale_gradient(last)
@@ -357,6 +367,7 @@ class Watch:
         writer.meta("optimizers", self._optimizers)
         self._scalars.resolve()
         if self.step > 0:
+            self._witness.tell(writer)
             self._parameters.describe()
             self._ledger.announce(self._parameters.seen, writer)
             if self._snapshots is not None and not self._guard.failed:
