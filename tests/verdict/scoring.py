@@ -93,9 +93,7 @@ def score(case: Case, *, mended: bool = False) -> Score:
     )
 
 
-def scores(
-    cases: Iterable[tuple[Case, bool]], jobs: int = 1
-) -> Iterable[Score]:
+def scores(cases: Iterable[tuple[Case, bool]], jobs: int = 1) -> Iterable[Score]:
     """Score cases, each with whether its mended twin is meant, in their order."""
     with ThreadPoolExecutor(jobs) as pool:
         yield from pool.map(lambda one: score(one[0], mended=one[1]), cases)
