@@ -348,7 +348,7 @@ def test_a_disk_that_fails_is_told_in_the_log(tmp_path, caplog):
     model, twin = seeded(mlp), seeded(mlp)
     data = batches(3, 5, 4)
     with watched(model, tmp_path) as run:
-        run._writer._put("loaders", ("Digits", None))
+        run._writer._put("loaders", (1, "Digits", None))
         assert not run._writer.flush()
         train(model, sgd(model), data)
         run.log(loss=1.0)

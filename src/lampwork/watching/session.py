@@ -25,7 +25,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from lampwork._core import meters, ranks
+from lampwork._core import origins, ranks
 from lampwork._core.clock import monotonic_s
 from lampwork._core.errors import InputError
 from lampwork.record import runs
@@ -36,6 +36,7 @@ from lampwork.watching.activations import Activations
 from lampwork.watching.guard import Guard, log
 from lampwork.watching.images import as_pixels
 from lampwork.watching.ledger import Ledger
+from lampwork.watching.loaders import Loaders
 from lampwork.watching.notebook import as_html
 from lampwork.watching.parameters import Parameters
 from lampwork.watching.reading import Rows
@@ -104,7 +105,7 @@ class Watch:
         self._parameters = Parameters(self._model, self._guard)
         self._snapshots = Snapshots(self._model, self._guard) if self._pictures else None
         self._witness = Witness(self._model, lambda: self._schedule.due(self.step))
-        self._ledger = Ledger()
+        self._ledger, self._loaders = Ledger(), Loaders()
         self._rows: Rows = []
         self._notes: dict[str, Any] = {}
         self._optimizers: list[str] = []
@@ -124,8 +125,7 @@ class Watch:
         atexit.unregister(self.stop)
         if os.getpid() != self._owner:
             return  # in a forked child: the run is its parent's
-        for meter in meters.entered(since_s=self._began):
-            writer.loader(meter.dataset, meter.figures())
+        self._loaders.tell(writer)
         Guard(self._untap)(self._write_end)(writer)
         writer.meta("finished", True)
         error = writer.close()
@@ -246,6 +246,7 @@ class Watch:
             "argv": sys.argv,
             "optimizers": [],
             "finished": False,
+            **origins.told(self._model.modules()),
         }
 
     def abandon(self) -> None:
@@ -344,6 +345,9 @@ class Watch:
         rows = self._ledger.rows(self._rows)
         self._rows = []
         self._scalars.resolve()
+        self._loaders.tell_at_times(self._writer)
+        if loaded := self._loaders.so_far():
+            self._notes["loaded"] = loaded
         now = monotonic_s()
         self._writer.step(self.step, now - self._began, rows, self._notes)
         self._witness.tell(self._writer)
