@@ -73,33 +73,10 @@ class Value:
 def values_of(row: Row, site: Site, *, applied: bool) -> Value:
     """The tensor's values as they are; a parametrised one is computed as in evaluation."""
     binding = row.scheme not in (KEEP, UNFILLED) and (applied or row.chosen_by != "default")
-    if not site.parametrised:
+    if not site.computed:
         return Value(row, site, local(site.stored), binding)
-    training = [module for module in site.module.modules() if module.training]
-    for module in training:  # spectral_norm moves its buffers whenever it is asked in training
-        module.training = False
-    try:
-        computed = local(getattr(site.module, site.attribute))
-        binding = binding and _is_kept(site, computed)
-    finally:
-        for module in training:
-            module.training = True
-    return Value(row, site, computed, binding)
-
-
-def _is_kept(site: Site, values: Tensor) -> bool:
-    """Whether a parametrisation gives back what is written: weight_norm does, spectral_norm not."""
-    own: Any = site.module.parametrizations
-    wanted = 2.0 * values
-    found: Any = wanted
-    try:
-        for parametrization in reversed(own[site.attribute]):
-            found = parametrization.right_inverse(found)
-        for parametrization in own[site.attribute]:
-            found = parametrization(*found) if isinstance(found, tuple) else parametrization(found)
-    except Exception:  # no inverse, or none for these values
-        return False
-    return torch.allclose(found, wanted, rtol=1e-2, atol=1e-6)
+    values = local(site.computed.value())
+    return Value(row, site, values, binding and site.computed.keeps_scale(values))
 
 
 def findings(value: Value) -> Iterator[Finding]:
@@ -344,7 +321,7 @@ def untied(rows: Sequence[Row], placed: Sequence[tuple[Row, Site]]) -> Iterator[
         sites.setdefault(row.name, []).append(site)
     for row in rows:
         apart = sites.get(row.name, [])
-        if row.tied and len(apart) > 1 and not any(site.parametrised for site in apart):
+        if row.tied and len(apart) > 1 and not any(site.computed for site in apart):
             names = [site.name for site in apart]
             yield Finding(
                 "init-untied",
