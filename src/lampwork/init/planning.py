@@ -12,7 +12,8 @@ from lampwork._core.errors import InputError
 from lampwork.init.apply import require_type
 from lampwork.init.defaults import WEIGHTS, Choice, choose
 from lampwork.init.fans import RECURRENT, matrix_shape, of_shape
-from lampwork.init.order import following
+from lampwork.init.order import chained, following
+from lampwork.init.pairing import Chosen, paired
 from lampwork.init.plan import Plan, Row
 from lampwork.init.recipes import RECIPES, require_told, subject
 from lampwork.init.registry import KEEP, NAMES, Scheme, expected_std, fans_used, parse
@@ -64,15 +65,18 @@ def plan(
     if _is_recipe(whole):
         require_told(whole, model, traced, has_example=example is not None)
     guessed = following(model)
-    rows: list[Row] = []
-    uncovered: list[Site] = []
+    chosen: list[Chosen] = []
     for site in sites:
         use, source = _use(site, traced.uses, guessed)
-        choice = _choose(site, whole, checked, use, source, traced)
+        chosen.append((site, use, _choose(site, whole, checked, use, source, traced)))
+    pairs = paired(chosen, chained(model) if example is None else traced.feeds)
+    rows: list[Row] = []
+    uncovered: list[Site] = []
+    for number, (site, use, choice) in enumerate(chosen):
         if choice is None:
             uncovered.append(site)
         else:
-            rows.append(_row(site, use, choice, _place(site, traced)))
+            rows.append(_row(site, use, pairs.get(number, choice), _place(site, traced)))
     _require_none(uncovered, has_example=example is not None)
     return Plan(model, rows)
 

@@ -206,7 +206,7 @@ def _drawn_difference(value: Value, part: Tensor) -> dict[str, object]:
         beyond = _beyond_bounds(drawn - centre, options)
         if beyond:
             return beyond
-    elif planned and float((drawn - centre).abs().max()) > _outlier(count) * planned:
+    elif planned and not _is_delta(row) and float((drawn - centre).abs().max()) > _outlier(count) * planned:
         largest = float((drawn - centre).abs().max()) / planned
         return {"planned_std": plain(planned), "largest_in_std": plain(largest)}
     asymmetric = row.scheme == "trunc_normal" and options.get("a", -2.0) != -options.get("b", 2.0)
@@ -214,6 +214,11 @@ def _drawn_difference(value: Value, part: Tensor) -> dict[str, object]:
     if fixed_mean and abs(mean - centre) > planned * (_SIGMAS / math.sqrt(count) + rounding):
         return {"planned_mean": plain(centre), "measured_mean": plain(mean), "count": count}
     return {}
+
+
+def _is_delta(row: Row) -> bool:
+    """Whether kernels have all their weight in the middle: far out for their spread."""
+    return row.scheme == "delta_orthogonal" or bool(row.scheme.options.get("delta"))
 
 
 def _beyond_bounds(drawn: Tensor, options: dict[str, float]) -> dict[str, object]:
