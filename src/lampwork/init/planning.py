@@ -32,7 +32,9 @@ def plan(
     `"auto"` gives weights the variance gain²/fan_in with their true fan_in and the gain of the
     nonlinearity that consumes them: linear layers up to a side of 1024 as orthogonal matrices, in
     which a signal strays less over depth, others N(0, gain²/fan_in); before tanh and its like at
-    the edge of chaos.
+    the edge of chaos. Five or more linear or convolutional layers that feed one another through
+    ReLU, GELU, SiLU or their like alone become a looks-linear chain: units in mirrored pairs, in
+    which a signal keeps its length exactly (see `schemes.looks_linear_`).
     With an example one forward pass tells which that is, and which layers close a residual branch;
     without one it is guessed from the order in which modules were registered, and `residual` is
     False throughout. LSTM, GRU and attention go by type. Biases get 0 (the forget gate of an LSTM

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -206,7 +206,11 @@ def _drawn_difference(value: Value, part: Tensor) -> dict[str, object]:
         beyond = _beyond_bounds(drawn - centre, options)
         if beyond:
             return beyond
-    elif planned and not _is_delta(row) and float((drawn - centre).abs().max()) > _outlier(count) * planned:
+    elif (
+        planned
+        and not _is_delta(row)
+        and float((drawn - centre).abs().max()) > _outlier(count) * planned
+    ):
         largest = float((drawn - centre).abs().max()) / planned
         return {"planned_std": plain(planned), "largest_in_std": plain(largest)}
     asymmetric = row.scheme == "trunc_normal" and options.get("a", -2.0) != -options.get("b", 2.0)

@@ -20,7 +20,7 @@ _TAKING = frozenset(["linear", *functions.CONVOLUTIONS])
 # Each value stays that of its unit. Dropout does nothing in evaluation mode, in which is traced.
 _HANDING_ON = frozenset(
     ["clone", "contiguous", "to", "float", "type", "type_as"]
-    + ["dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout"]
+    + ["pad", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout"]
     + [f"{kind}avg_pool{n}d" for kind in ("", "adaptive_") for n in (1, 2, 3)]
 )
 
