@@ -123,7 +123,8 @@ def _choice(chosen: Chosen, feed: Feed | None, *, gives: bool, layers: int) -> C
     options = {"gain": factor, "pairs_in": feed is not None, "pairs_out": gives}
     # Images keep their length where each pixel does; a stride would skip pixels, and the first
     # layer has no other features than its taps.
-    is_delta = feed is not None and len(site.shape) > 2 and {*site.module.stride} == {1}
+    module = site.module
+    is_delta = feed is not None and isinstance(module, _ConvNd) and {*module.stride} == {1}
     options |= {"delta": True} if is_delta else {}
     met = before.reason.partition(":")[0]
     reason = (
