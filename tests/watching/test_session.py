@@ -245,7 +245,8 @@ class Clock:
         self.now = 0.0
         for module in (guard, session):
             monkeypatch.setattr(module, "monotonic_s", lambda: self.now)
-        for owner, name in ((activations, "measure"), (reading.Reading, "add")):
+        slow = (activations, "measure"), (activations, "measure_with_channels")
+        for owner, name in (*slow, (reading.Reading, "add")):
             self._slow_down(monkeypatch, owner, name)
 
     def _slow_down(self, monkeypatch, owner, name):

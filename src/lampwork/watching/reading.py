@@ -1,8 +1,8 @@
 """The parameters of one moment, read together, and their values before the optimizer's step.
 
-One call of the kernel reads all plain tensors, by several threads where that pays; what lives on
-an accelerator, is sparse, complex or full of gaps is read one by one. The old values are copied in
-the same pass that reads them, into one piece of memory that is kept from step to step: fresh memory
+One call of the kernel reads all plain tensors, by several threads where that pays; what is sparse,
+complex or full of gaps is read one by one. The old values are copied in the same pass that reads
+them, into one piece of memory for each device. The CPU's is kept from step to step: fresh memory
 would cost a page fault for every 4 KiB.
 """
 
@@ -56,36 +56,42 @@ class _Place:
     shape: torch.Size
     strides: tuple[int, ...]
     dtype: torch.dtype
+    device: torch.device
 
     def holds(self, tensor: Tensor) -> bool:
         """Whether a tensor lies in its own memory as this one does here."""
-        found = tensor.shape, tensor.stride(), tensor.dtype
-        return found == (self.shape, self.strides, self.dtype) and Batch.takes(tensor)
+        found = tensor.shape, tensor.stride(), tensor.dtype, tensor.device
+        expected = self.shape, self.strides, self.dtype, self.device
+        return found == expected and Batch.takes(tensor)
 
 
 class Old:
     """Parameters as they were before the optimizer's step."""
 
     def __init__(self) -> None:
-        self._memory = torch.empty(0, dtype=torch.uint8)
+        self._memory: dict[torch.device, Tensor] = {}
         self._places: dict[str, _Place] = {}
         self._clones: dict[str, Tensor] = {}
 
     def keep(self, owned: Mapping[str, Tensor]) -> dict[str, int]:
         """Make room; the addresses to copy those to that are not cloned at once."""
         self.forget()
-        end = 0
+        ends: dict[torch.device, int] = {}
         for name, parameter in owned.items():
             local = readable(parameter)
             if local is not None and Batch.takes(local):
-                self._places[name] = _Place(end, local.shape, local.stride(), local.dtype)
-                end += -(-local.numel() * local.element_size() // _ALIGNMENT) * _ALIGNMENT
+                end = ends.get(local.device, 0)
+                layout = local.shape, local.stride(), local.dtype, local.device
+                self._places[name] = _Place(end, *layout)
+                size = local.numel() * local.element_size()
+                ends[local.device] = end + -(-size // _ALIGNMENT) * _ALIGNMENT
             else:
                 self._clones[name] = parameter.detach().clone()
-        if end > len(self._memory):
-            self._memory = torch.empty(end, dtype=torch.uint8, device="cpu")
-        base = self._memory.data_ptr()
-        return {name: base + place.offset for name, place in self._places.items()}
+        for device, end in ends.items():
+            if device not in self._memory or end > len(self._memory[device]):
+                self._memory[device] = torch.empty(end, dtype=torch.uint8, device=device)
+        bases = {device: memory.data_ptr() for device, memory in self._memory.items()}
+        return {name: bases[place.device] + place.offset for name, place in self._places.items()}
 
     def add_updates(self, reading: Reading, now: Mapping[str, Tensor]) -> None:
         """Read new minus old of each that was kept; of half types in float32."""
@@ -94,7 +100,7 @@ class Old:
             if local is None:
                 continue
             if place.holds(local):
-                address = self._memory.data_ptr() + place.offset
+                address = self._memory[place.device].data_ptr() + place.offset
                 reading.add(Key("update", name), local, minus=address)
             elif local.shape == place.shape:  # was given other memory meanwhile
                 reading.add(Key("update", name), _difference(local, self._view(place)))
@@ -103,18 +109,21 @@ class Old:
 
     def _view(self, place: _Place) -> Tensor:
         count = place.shape.numel() * place.dtype.itemsize
-        flat = self._memory[place.offset : place.offset + count].view(place.dtype)
+        memory = self._memory[place.device]
+        flat = memory[place.offset : place.offset + count].view(place.dtype)
         return flat.as_strided(place.shape, place.strides)
 
     def forget(self) -> None:
-        """Keep the memory, and nothing of what is in it."""
+        """Keep the CPU's memory, and nothing of what is in it; a device's goes back to torch."""
         self._places.clear()
         self._clones.clear()
+        for device in [device for device in self._memory if device.type != "cpu"]:
+            del self._memory[device]
 
     def release(self) -> None:
         """Give the memory back."""
         self.forget()
-        self._memory = torch.empty(0, dtype=torch.uint8, device="cpu")
+        self._memory.clear()
 
 
 @torch.no_grad()

@@ -31,8 +31,10 @@ from lampwork._core.errors import InputError
 from lampwork.record import runs
 from lampwork.record.writer import Writer
 from lampwork.taps import select
+from lampwork.taps.statistic import Flags
 from lampwork.taps.tap import on_optimizer_step
-from lampwork.watching.activations import Activations
+from lampwork.watching.activations import Activations, Key
+from lampwork.watching.deliveries import Deliveries, numbers
 from lampwork.watching.guard import Guard, log
 from lampwork.watching.images import as_pixels
 from lampwork.watching.ledger import Ledger
@@ -106,7 +108,9 @@ class Watch:
         self._snapshots = Snapshots(self._model, self._guard) if self._pictures else None
         self._witness = Witness(self._model, lambda: self._schedule.due(self.step))
         self._ledger, self._loaders = Ledger(), Loaders()
+        self._deliveries = Deliveries(self._ledger)
         self._rows: Rows = []
+        self._alive: list[tuple[Key, Flags]] = []
         self._notes: dict[str, Any] = {}
         self._optimizers: list[str] = []
         self._stepping: list[Optimizer] = []
@@ -229,6 +233,7 @@ class Watch:
         assert self.path is not None
         if self._writer is not None:
             self._scalars.resolve()
+            self._deliveries.arrive(wait=True)
             self._writer.flush()
         return Record(self.path)
 
@@ -298,6 +303,8 @@ class Watch:
             self._optimizers.append(type(optimizer).__name__)
         if self._schedule.due(self.step):
             self._guard(self._write_step)(optimizer)
+        else:
+            self._guard(self._deliveries.arrive)()
         self.step += 1
         self._guard(self._await_step)(optimizer)
 
@@ -315,11 +322,11 @@ class Watch:
         self._notes = {
             "training": self._model.training if taken.training is None else taken.training,
             "stale_gradient": self._parameters.stale_gradient(optimizer),
-            "lr": [float(group["lr"]) for group in optimizer.param_groups if "lr" in group],
+            "lr": numbers([group["lr"] for group in optimizer.param_groups if "lr" in group]),
             "optimizer": type(optimizer).__name__,
             "forwards": taken.forwards,
         }
-        self._ledger.count_silent(taken.alive)
+        self._alive = taken.alive
         if self._snapshots is not None:
             self._snapshots.remove()  # the probe is taken
             if self._snapshots.due(self.step):
@@ -332,7 +339,7 @@ class Watch:
             before = [(key, row) for key, row in self._rows if key.kind != "grad"]
             self._rows = before + taken.rows + self._parameters.gradients(optimizer)
             self._notes |= {"training": taken.training, "forwards": taken.forwards}
-            self._ledger.count_silent(taken.alive)
+            self._alive = self._alive + taken.alive
 
     def _write_step(self, optimizer: Optimizer) -> None:
         assert self._writer is not None
@@ -342,14 +349,16 @@ class Watch:
         self._notes |= notes
         seen = {**self._activations.seen, **self._parameters.seen, **self._witness.seen}
         self._ledger.announce(seen, self._writer)
-        rows = self._ledger.rows(self._rows)
-        self._rows = []
-        self._scalars.resolve()
+        self._scalars.send()
         self._loaders.tell_at_times(self._writer)
         if loaded := self._loaders.so_far():
             self._notes["loaded"] = loaded
         now = monotonic_s()
-        self._writer.step(self.step, now - self._began, rows, self._notes)
+        elapsed_s = now - self._began
+        self._deliveries.send(
+            self._writer, self.step, elapsed_s, self._rows, self._alive, self._notes
+        )
+        self._rows, self._alive = [], []
         self._witness.tell(self._writer)
         # The guard has not yet added the time of the callback that we are in; it is small.
         spent_s = self._guard.cost_s + self._witness.cost_s
@@ -367,6 +376,7 @@ class Watch:
             self._activations.remove()
 
     def _write_end(self, writer: Writer) -> None:
+        self._deliveries.arrive(wait=True)
         writer.meta("steps", self.step)
         writer.meta("optimizers", self._optimizers)
         self._scalars.resolve()
