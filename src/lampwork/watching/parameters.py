@@ -6,7 +6,6 @@ and summed over micro-batches. A hook on the parameter would see it too early.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from weakref import WeakKeyDictionary
 
@@ -16,7 +15,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from lampwork.taps.statistic import Arrival, all_zero
+from lampwork.taps.statistic import all_zero
 from lampwork.taps.tap import on_gradient
 from lampwork.watching.activations import Key, Seen
 from lampwork.watching.guard import Guard
@@ -44,7 +43,7 @@ class Parameters:
         self._owned = WeakKeyDictionary()
         self._optimized: set[str] = set()
         self._old = Old()
-        self._clean: list[bool | Arrival] = []
+        self._clean: list[bool] = []
         self._clean_for: Optimizer | None = None
         self._clean_handle: RemovableHandle | None = None
         self.seen: dict[Key, Seen] = {}
@@ -70,9 +69,7 @@ class Parameters:
         self.note_optimizer(optimizer)
         self.describe()
         reading = Reading()
-        places = self._old.keep(self.owned_by(optimizer))
-        for name, parameter in self._ready():
-            reading.add(Key("weight", name), parameter, copy_to=places.get(name, 0))
+        self._old.add_weights(reading, self._ready(), self.owned_by(optimizer))
         self._add_gradients(reading, optimizer)
         return reading.rows()
 
@@ -95,11 +92,14 @@ class Parameters:
                 reading.add(Key("grad", name), gradient)
 
     @torch.no_grad()
-    def after_step(self) -> Rows:
-        """Rows of the updates, new value minus old."""
+    def after_step(self, *, again: bool) -> Rows:
+        """Rows of the updates, new value minus old, and of weights that were not read before.
+
+        Args:
+            again: the next step is likely to be recorded too.
+        """
         reading = Reading()
-        self._old.add_updates(reading, self._named)
-        self._old.forget()
+        self._old.add_updates(reading, self._named, again=again)
         return reading.rows()
 
     def watch_stale_gradient(self, optimizer: Optimizer) -> None:
@@ -115,23 +115,17 @@ class Parameters:
                 )
                 return
 
-    def stale_gradient(self, optimizer: Optimizer) -> Callable[[], bool]:
+    def stale_gradient(self, optimizer: Optimizer) -> bool:
         """Whether every backward pass since this optimizer's last step added to a gradient of then.
 
         One pass that found it cleared is enough to acquit: in a GAN the generator's pass runs
         through the discriminator before that one's gradients are cleared. Where another optimizer
-        has stepped in between, nothing is known. The answer may have to come from a device.
+        has stepped in between, nothing is known.
         """
         self.remove()
-        clean = self._clean if optimizer is self._clean_for else []
+        known = optimizer is self._clean_for and bool(self._clean)
         self._clean_for = None
-
-        def stale() -> bool:
-            return bool(clean) and not any(
-                bool(c.array()) if isinstance(c, Arrival) else c for c in clean
-            )
-
-        return stale
+        return known and not any(self._clean)
 
     def remove(self) -> None:
         """Take the hook off, if there is one."""
