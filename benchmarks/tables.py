@@ -129,8 +129,12 @@ def schemes() -> str:
         )
     lines.append("")
     for label, by_scheme in kept["accuracy"].items():
-        tried = ", ".join(f"{name} {seeds(values)}" for name, values in by_scheme.items())
-        lines.append(f"- {label}: {tried}")
+        rates = kept.get("rates", {}).get(label, {})
+        tried = [
+            f"{name} {seeds(values)}" + (f" at {rates[name]:g}" if name in rates else "")
+            for name, values in by_scheme.items()
+        ]
+        lines.append(f"- {label}: {', '.join(tried)}")
     return "\n".join([*lines, "", *_source(kept)])
 
 

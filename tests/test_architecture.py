@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "diagnose": {"_core", "record"},
     "watching": {"_core", "taps", "record", "diagnose"},
     "view": {"_core", "record", "diagnose"},
+    "callbacks": {"_core", "record", "diagnose", "watching", "view"},
     "cli": {"_core", "_native", "data", "taps", "init", "record", "diagnose", "watching", "view"},
 }
 TORCHLESS = ("_core", "record", "diagnose", "view")

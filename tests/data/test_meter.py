@@ -179,3 +179,17 @@ class Refuses:
 def test_samples_in(batch, samples):
     """A collated batch shows its samples in the leading dimension of its first tensor."""
     assert samples_in(batch) == samples
+
+
+def test_totals_go_over_all_epochs(clock):
+    """Waits and samples of every pass are in the totals, one that goes on only once."""
+    meter = Meter("Digits")
+    assert meter.totals() == (0.0, 0)
+    pass_over(meter, clock, waits_s=[2.0, 0.5], work_s=1.0)
+    pass_over(meter, clock, waits_s=[4.0], work_s=1.0)
+    assert meter.totals() == (6.5, 30)
+    going = pass_over(meter, clock, waits_s=[1.0], work_s=0.0)
+    meter.start(2, starting=True, persistent=False)
+    meter.go_on(going)
+    going.got(10, since_s=clock.now_s)
+    assert meter.totals() == (7.5, 50)

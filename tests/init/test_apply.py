@@ -267,6 +267,46 @@ def test_a_parametrised_weight_is_written_through_its_parametrisation(norm):
     assert all(parameter.requires_grad for parameter in layer.parameters())
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated:FutureWarning")
+@pytest.mark.parametrize("build", [lambda: nn.Linear(6, 5), lambda: nn.Conv2d(3, 4, 2)])
+@pytest.mark.parametrize("norm", [nn.utils.weight_norm, nn.utils.spectral_norm])
+def test_a_weight_of_the_older_hooks_is_written_through_them(norm, build):
+    """What comes out of the next pass is what was planned, and not what the hook remembers."""
+    torch.manual_seed(0)
+    layer, plain = norm(build()).eval(), build().eval()
+    x = torch.randn(2, *((6,) if isinstance(plain, nn.Linear) else (3, 5, 5)))
+    plan = lw.init.plan(layer, x)
+    assert {row.name for row in plan.rows if row.role != "buffer"} == {"weight", "bias"}
+    plan.apply()
+    lw.init.initialize(plain, x)
+    if norm is nn.utils.spectral_norm:
+        largest = torch.linalg.matrix_norm(plain.weight.detach().flatten(1), 2)
+        plain.weight.detach().div_(largest)
+    torch.testing.assert_close(layer.weight, plain.weight.detach(), rtol=0.05, atol=0.02)
+    torch.testing.assert_close(layer(x), plain(x), rtol=0.05, atol=0.05)
+    layer(x).sum().backward()
+    assert all(parameter.grad is not None for parameter in layer.parameters())
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated:FutureWarning")
+@pytest.mark.parametrize("norm", [nn.utils.weight_norm, parametrizations.weight_norm])
+def test_a_norm_of_zero_is_refused_as_it_has_no_direction(norm):
+    """Its weight would be NaN."""
+    with pytest.raises(InputError, match=r"'weight' would not be finite: .*'keep'"):
+        lw.init.initialize(norm(nn.Linear(3, 2)), scheme="zeros")
+
+
+def test_spectral_norm_knows_the_new_weight_at_once():
+    """Its estimate of the largest singular value was that of the old one."""
+    for norm in (nn.utils.spectral_norm, parametrizations.spectral_norm):
+        torch.manual_seed(1)
+        layer = norm(nn.Linear(8, 8)).eval()
+        lw.init.initialize(layer, scheme=("normal", {"std": 1.0}))
+        layer(torch.ones(1, 8))
+        largest = torch.linalg.matrix_norm(layer.weight.detach(), 2)
+        assert largest.item() == pytest.approx(1.0, rel=0.02)
+
+
 def test_a_parametrisation_without_an_inverse_is_refused_with_its_cure():
     """What cannot be written is told, not skipped."""
 

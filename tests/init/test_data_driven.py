@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import weight_norm
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 import lampwork as lw
 from lampwork._core.errors import InputError, NameNotFound
@@ -215,3 +215,11 @@ def test_lsuv_is_a_scheme_for_initialize():
     assert plan.verify(x).findings == []
     with pytest.raises(InputError, match=r"lsuv.* needs an example"):
         lw.init.initialize(model, scheme="lsuv")
+
+
+def test_a_weight_whose_norm_is_fixed_is_left_alone():
+    """spectral_norm would undo every scale, and the fit would say that it fits."""
+    for norm in (spectral_norm, nn.utils.spectral_norm):
+        fit = lw.init.lsuv(nn.Sequential(norm(nn.Linear(8, 8)), nn.Linear(8, 4)), _noise(32, 8))
+        assert fit.skipped == {"0": "its parametrisation undoes every scale"}
+        assert [layer.name for layer in fit.layers] == ["1"]

@@ -119,3 +119,10 @@ def test_a_parameter_for_a_function_without_one_is_refused():
     """ReLU has no slope to give."""
     with pytest.raises(InputError, match=r"relu takes no parameter, it was given 0.1: leave it"):
         gain("relu", 0.1)
+
+
+@pytest.mark.parametrize("param", [True, [1], {"a": "b"}, "0.1"])
+def test_a_parameter_that_is_no_number_is_refused(param):
+    """As torch's calculate_gain does."""
+    with pytest.raises(InputError, match=r"the parameter of leaky_relu is .*: pass a number"):
+        gain("leaky_relu", param)

@@ -3,14 +3,37 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from lampwork.init.order import _ACTIVATIONS, following
-from lampwork.taps.trace import Use, consumers
+from lampwork.init.order import _ACTIVATIONS, chained, following
+from lampwork.taps.trace import Use, consumers, trace
 
 
 def test_the_next_activation_counts_through_norm_dropout_and_pooling():
     """The usual stack of a CNN."""
     layers = [nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(), nn.MaxPool2d(2), nn.GELU()]
     assert following(nn.Sequential(*layers))[layers[0]] == Use("gelu")
+
+
+def test_what_a_sequence_feeds_is_what_a_trace_finds():
+    """Through dropout and sequences in sequences; a norm, pooling and a second place end it."""
+    twice = nn.Linear(4, 4)
+    model = nn.Sequential(
+        nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Dropout()),
+        nn.Sequential(nn.Linear(4, 4), nn.Identity(), nn.LeakyReLU(0.2)),
+        nn.Linear(4, 4),
+        nn.LayerNorm(4),
+        nn.ReLU(),
+        nn.Linear(4, 4),
+        nn.GELU(),
+        nn.Linear(4, 4),
+        nn.ReLU(),
+        twice,
+        nn.ReLU(),
+        twice,
+    )
+    found = chained(model)
+    traced = trace(model, torch.randn(2, 4)).feeds
+    assert found == {name: feed for name, feed in traced.items() if feed.alone}
+    assert [*found] == ["1.0.weight", "2.weight", "7.weight"]
 
 
 def test_another_layer_in_between_means_linear():

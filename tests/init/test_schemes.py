@@ -153,6 +153,28 @@ def test_delta_orthogonal_is_orthogonal_in_the_middle_and_zero_elsewhere(shape):
     assert told == pytest.approx(weight.square().mean().sqrt().item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(8, 6), (6, 8), (12, 4, 3, 3)])
+def test_looks_linear_is_orthogonal_on_pairs(shape):
+    """What pairs of inputs with opposite signs give to pairs of outputs, folded by hand."""
+    weight = schemes.looks_linear_(torch.empty(shape), gain=3.0, generator=_seeded())
+    assert torch.equal(weight[::2], -weight[1::2])
+    assert torch.equal(weight[:, ::2], -weight[:, 1::2])
+    folded = weight[::2, ::2].flatten(1)
+    gram = folded @ folded.T if len(folded) <= folded.shape[1] else folded.T @ folded
+    torch.testing.assert_close(gram, gram[0, 0] * torch.eye(len(gram)), rtol=0, atol=1e-5)
+    told = spread.looks_linear(shape, 3.0)
+    assert told == pytest.approx(weight.square().mean().sqrt().item(), rel=1e-5)
+
+
+def test_looks_linear_delta_has_its_matrix_in_the_middle():
+    """The standard deviation over all taps is the one told."""
+    weight = schemes.looks_linear_(torch.empty(8, 6, 3, 5), delta=True, generator=_seeded())
+    assert weight.count_nonzero() == 48
+    assert weight[:, :, 1, 2].count_nonzero() == 48
+    told = spread.looks_linear((8, 6, 3, 5))
+    assert told == pytest.approx(weight.square().mean().sqrt().item(), rel=1e-5)
+
+
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("shape", [(6, 4, 3), (4, 6, 3, 3), (4, 4, 3, 5, 3)])
 def test_dirac_and_identity_are_torchs(shape, groups):

@@ -245,7 +245,8 @@ class Clock:
         self.now = 0.0
         for module in (guard, session):
             monkeypatch.setattr(module, "monotonic_s", lambda: self.now)
-        for owner, name in ((activations, "measure"), (reading.Reading, "add")):
+        slow = (activations, "measure"), (activations, "measure_with_channels")
+        for owner, name in (*slow, (reading.Reading, "add")):
             self._slow_down(monkeypatch, owner, name)
 
     def _slow_down(self, monkeypatch, owner, name):
@@ -348,7 +349,7 @@ def test_a_disk_that_fails_is_told_in_the_log(tmp_path, caplog):
     model, twin = seeded(mlp), seeded(mlp)
     data = batches(3, 5, 4)
     with watched(model, tmp_path) as run:
-        run._writer._put("loaders", ("Digits", None))
+        run._writer._put("loaders", (1, "Digits", None))
         assert not run._writer.flush()
         train(model, sgd(model), data)
         run.log(loss=1.0)

@@ -189,8 +189,8 @@ def test_no_hook_is_left_after_an_exception(tmp_path, fails_in):
 
 
 BROKEN = {
-    "an output": (activations, "measure"),
-    "the channels of an output": (activations, "alive"),
+    "an output": (activations, "measure_with_channels"),
+    "a gradient": (activations, "measure"),
     "a parameter": (reading.Reading, "add"),
     "the transfer": (session.Ledger, "rows"),
     "the pictures": (session.Snapshots, "take"),

@@ -29,6 +29,10 @@ class Meter(Protocol):
         """What it shows, in plain values."""
         ...
 
+    def totals(self) -> tuple[float, int]:
+        """Seconds that training has waited for the loader in all its epochs, and samples."""
+        ...
+
 
 # A meter holds a few numbers and nothing of its loader, so the latest ones may outlive theirs: a
 # report at the end of a script is to know the loader that its `main()` dropped.

@@ -1,27 +1,33 @@
-"""Tensors → their summary rows: by the C kernel where it can read them, else in pure torch.
+"""Tensors → their summary rows: by the C kernel, by Triton on CUDA, else in pure torch.
 
-The kernel reads a CPU tensor once, where it lies, at 0.16 ns a float32 element on one core; a call
-costs 2 µs beside. Its row comes as bytes, which cost nothing to keep and travel together. Both give
-the same numbers: the sums differ in their last bits, by the order of addition.
+The C kernel reads a CPU tensor once, where it lies, at 0.16 ns a float32 element on one core; a
+call costs 2 µs beside. Its row comes as bytes, which cost nothing to keep and travel together. On
+CUDA a row is a place in device memory until `Collected` has brought it here. All three give the
+same numbers: the sums differ in their last bits, by the order of addition.
 """
 
 from __future__ import annotations
 
+import logging
 from array import array
 from dataclasses import dataclass, field
+from functools import cache
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lampwork._core.summary import WIDTH, Row
+from lampwork._core.summary import WIDTH
 from lampwork._native import stats_torch
+from lampwork._native.collected import Flags, RawRow, rows_of
 from lampwork._native.stats_torch import SAMPLED_ABOVE
 
 try:
     from lampwork._native import _kernels
-    from lampwork._native._kernels import same as _  # noqa: F401  an older build has none
+    from lampwork._native._kernels import summaries as _  # noqa: F401  an older build has none
 except ImportError:  # built without a compiler
     _kernels = None
 
@@ -29,15 +35,16 @@ __all__ = [
     "PLAIN_DTYPES",
     "SAMPLED_ABOVE",
     "Batch",
+    "Flags",
     "RawRow",
     "alive",
     "read",
+    "read_with_channels",
     "rows_of",
     "summary_row",
 ]
 
-RawRow = bytes | Tensor
-"""A row as it was measured: the bytes of float64 `(WIDTH,)`, or such a tensor on its device."""
+log = logging.getLogger("lampwork")
 
 _PLAIN = (Tensor, nn.Parameter)
 # The numbers of the enum in stats.c.
@@ -60,11 +67,22 @@ PLAIN_DTYPES = frozenset(_CODES)
 """Of which the numbers can be read as they stand."""
 
 _FLOATS = 4  # the first so many
-# Elements, 80 µs of reading: to share them out costs 2, but on a busy machine the team may be late.
-_TEAM_FROM = 1 << 19
-# What is done with old values; the numbers of batch.c.
-_COMPARED, _KEPT, _PAST_CACHES = 1, 2, 4
-_PAST_CACHES_FROM = 1 << 23  # elements all together: 32 MB of float32
+_THREADS_FROM = 1 << 20  # elements: 0.2 ms of reading; to start a thread and end it takes 0.05
+
+
+@cache
+def _on(device: torch.device) -> ModuleType | None:
+    """What reads tensors on a CUDA device; None where Triton is not installed or cannot build."""
+    try:
+        from lampwork._native import stats_cuda
+
+        rows_of([stats_cuda.read(torch.zeros(1, device=device))[0]])
+    except ImportError:
+        return None
+    except Exception as error:  # no compiler for its launcher, a device that it does not know
+        log.warning("statistics on %s take longer: Triton does not run there (%s)", device, error)
+        return None
+    return stats_cuda
 
 
 def _code(values: Tensor) -> int | None:
@@ -86,6 +104,8 @@ def read(values: Tensor) -> RawRow:
 
     The columns `units` and `dead` are 0: they need to know which dimension holds the channels.
     """
+    if values.is_cuda and (cuda := _on(values.device)) is not None:
+        return cuda.read(values.detach().resolve_neg())[0]
     code = _code(values)
     if code is None and values.is_neg():
         return read(values.detach().resolve_neg())
@@ -93,29 +113,22 @@ def read(values: Tensor) -> RawRow:
     if code is None or not (address := values.data_ptr()):
         return stats_torch.summary_row(values)
     assert _kernels is not None
-    threads = torch.get_num_threads() if values.numel() >= _TEAM_FROM else 1
-    return _kernels.summary(address, code, values.shape, values.stride(), threads)
+    return _kernels.summary(address, code, values.shape, values.stride())
 
 
 def summary_row(values: Tensor) -> Tensor:
-    """As `read`, as a tensor: float64, shape `(WIDTH,)`, on the device of the values."""
+    """As `read`, as a tensor: float64, shape `(WIDTH,)`; waits for what is on a device."""
     row = read(values)
     # Where it is made is nobody's default device: the memory is ours.
-    return torch.from_numpy(np.frombuffer(row).copy()) if isinstance(row, bytes) else row
+    return row if isinstance(row, Tensor) else torch.from_numpy(rows_of([row])[0].copy())
 
 
-def rows_of(raw: list[RawRow]) -> Row:
-    """Measured rows as one table of shape `(len(raw), WIDTH)`, after one transfer per device."""
-    table = np.empty((len(raw), WIDTH))
-    here = [i for i, row in enumerate(raw) if isinstance(row, bytes)]
-    table[here] = np.frombuffer(b"".join(raw[i] for i in here)).reshape(-1, WIDTH)  # pyright: ignore[reportArgumentType, reportCallIssue]
-    far: dict[torch.device, list[int]] = {}
-    for i, row in enumerate(raw):
-        if isinstance(row, Tensor):
-            far.setdefault(row.device, []).append(i)
-    for places in far.values():
-        table[places] = torch.stack([raw[i] for i in places]).cpu().numpy()  # pyright: ignore[reportArgumentType, reportCallIssue]
-    return table
+def read_with_channels(values: Tensor, dim: int) -> tuple[RawRow, Flags]:
+    """The row, and which channels along `dim` are alive; on CUDA by one launch."""
+    if values.is_cuda and (cuda := _on(values.device)) is not None:
+        row, flags = cuda.read(values.detach().resolve_neg(), dim)
+        return row, alive(values, dim) if flags is None else flags
+    return read(values), alive(values, dim)
 
 
 def alive(values: Tensor, dim: int) -> NDArray[np.bool_] | Tensor:
@@ -133,17 +146,25 @@ def alive(values: Tensor, dim: int) -> NDArray[np.bool_] | Tensor:
 
 @dataclass
 class Batch:
-    """Dense CPU tensors that are read in one call, large ones by several threads.
+    """Dense float tensors that are read in one call, large ones by several threads; on CUDA in one
+    launch for each kind.
 
     The tensors are to stay alive, and unchanged, until `rows` has been called.
     """
 
     jobs: array[int] = field(default_factory=lambda: array("q"))
     elements: int = 0
+    places: list[int] = field(default_factory=list)
+    """Of the jobs among all that were added; the others are on CUDA."""
+    there: Any = None
+    count: int = 0
 
     @staticmethod
     def takes(values: Tensor) -> bool:
-        """Whether a tensor can be read here: floats without gaps, in CPU memory."""
+        """Whether a tensor can be read here: floats without gaps, in CPU or CUDA memory."""
+        if values.is_cuda:
+            cuda = _on(values.device) if type(values) in _PLAIN and not values.is_neg() else None
+            return cuda is not None and cuda.Many.takes(values)
         code = _code(values)
         return (
             code is not None
@@ -152,36 +173,34 @@ class Batch:
             and (values.is_contiguous() or values.is_contiguous(memory_format=torch.channels_last))
         )
 
-    def add(
-        self, values: Tensor, *, old: int = 0, compare: bool = False, keep: bool = False
-    ) -> None:
+    def add(self, values: Tensor, *, copy_to: int = 0, minus: int = 0) -> None:
         """Read a tensor that `takes` accepted.
 
         Args:
             values: what to read.
-            old: address of memory that has, or gets, earlier values as they lie.
-            compare: read the values minus the old ones; in float32 for half types.
-            keep: the old values are then overwritten. With `compare` they get a row of their own,
-                behind that of the change.
+            copy_to: address of memory, of the same device, that gets its elements, as they lie.
+            minus: address of such memory, which is subtracted first; in float32 for half types.
         """
-        count = values.numel()
-        what = (_COMPARED if compare else 0) | (_KEPT if keep else 0)
-        self.jobs.extend((values.data_ptr(), _CODES[values.dtype], count, old, what))
-        self.elements += count
+        self.count += 1
+        if values.is_cuda:
+            if self.there is None:
+                self.there = _on(values.device).Many()  # pyright: ignore[reportOptionalMemberAccess]
+            self.there.add(values, copy_to, minus)
+            return
+        elements = values.numel()
+        self.places.append(self.count - 1)
+        self.jobs.extend((values.data_ptr(), _CODES[values.dtype], elements, copy_to, minus))
+        self.elements += elements
 
-    def rows(self) -> list[bytes]:
+    def rows(self) -> list[RawRow]:
         """The rows, in the order of `add`."""
+        far = iter(self.there.rows() if self.there is not None else ())
+        here = iter(self._here() if self.places else ())
+        on_cpu = set(self.places)
+        return [next(here if i in on_cpu else far) for i in range(self.count)]
+
+    def _here(self) -> list[bytes]:
         assert _kernels is not None
-        threads = torch.get_num_threads() if self.elements >= _TEAM_FROM else 1
-        if self.elements >= _PAST_CACHES_FROM:
-            for i in range(4, len(self.jobs), 5):
-                # What is compared is in the caches already.
-                if self.jobs[i] == _KEPT:
-                    self.jobs[i] |= _PAST_CACHES
+        threads = torch.get_num_threads() if self.elements >= _THREADS_FROM else 1
         table, size = _kernels.summaries(self.jobs, threads), 8 * WIDTH
         return [table[i : i + size] for i in range(0, len(table), size)]
-
-    def same(self) -> list[bool]:
-        """Which tensors have the bits of their old values, as far as 256 places of each tell."""
-        assert _kernels is not None
-        return [flag != 0 for flag in _kernels.same(self.jobs)]

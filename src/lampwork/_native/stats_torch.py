@@ -33,7 +33,7 @@ def summary_row(values: Tensor) -> Tensor:
     """
     if values.numel() == 0:
         return torch.from_numpy(empty_row()).to(values.device)
-    x = _as_float(_in_memory_order(values.detach().resolve_neg()))
+    x = _as_float(in_memory_order(values.detach().resolve_neg()))
     # In float64 at once: the default dtype may hold no such number.
     count = torch.full((), x.numel(), dtype=torch.float64, device=x.device)
     zeros = (x == 0).sum()  # five times as fast as torch.count_nonzero on the CPU
@@ -87,7 +87,7 @@ def _exponents(x: Tensor) -> Tensor:
     return bins * (x.numel() / len(flat))
 
 
-def _in_memory_order(x: Tensor) -> Tensor:
+def in_memory_order(x: Tensor) -> Tensor:
     """All elements in one dimension; a view where the tensor is dense in any order."""
     order = sorted(range(x.dim()), key=lambda dim: -x.stride(dim))
     return x.permute(order).flatten()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from lampwork.cli import demo, export, init, report, run, runs, view
+from lampwork.cli import demo, explain, export, init, report, run, runs, view
 
 app = typer.Typer(
     name="lampwork",
@@ -21,6 +21,7 @@ _PASS_ON = {"allow_interspersed_args": False, "ignore_unknown_options": False}
 app.command("demo")(demo.demo)
 app.command("run", context_settings=_PASS_ON)(run.run)
 app.command("report")(report.report)
+app.command("explain")(explain.explain)
 app.command("runs")(runs.runs)
 app.command("init")(init.init)
 app.command("export")(export.export)

@@ -151,10 +151,13 @@ class Meter:
     def __init__(self, dataset: str) -> None:
         self.dataset = dataset
         self._pass: Pass | None = None
+        # Of the passes before the latest, and of those before the one before it.
+        self._past = self._long_past = (0.0, 0)
 
     def start(self, workers: int, **settings: Any) -> Pass:
         """A new pass begins now; the arguments are those of `Pass`."""
         meters.enter(self)
+        self._long_past, self._past = self._past, self.totals()
         self._pass = Pass(workers, **settings)
         return self._pass
 
@@ -168,8 +171,16 @@ class Meter:
         told = asdict(self.stats())
         return told | {"skipped": told["skipped"][:MOST_SKIPPED]}
 
+    def totals(self) -> tuple[float, int]:
+        """Seconds waited and samples handed over in all passes."""
+        wait_s, samples = self._past
+        if self._pass is None:
+            return wait_s, samples
+        return wait_s + self._pass.wait_s, samples + self._pass.samples
+
     def go_on(self, latest: Pass) -> Pass:
-        """A pass that began before the latest goes on in its place."""
+        """The pass before the latest goes on in its place."""
+        self._past = self._long_past
         self._pass = latest
         return latest
 

@@ -35,12 +35,13 @@ class _Dead:
 
 
 def dead(record: Record) -> Iterator[Finding]:
-    """`act-dead`: at least nine of ten units of a ReLU are zero for all inputs, and stay so.
+    """`act-dead`: units that always put out zero.
 
-    A dead unit passes no gradient, so nothing revives it (Lu et al. 2019, "Dying ReLU and
-    Initialization"). Counted are channels that were zero throughout each of the last five
-    recorded steps, up to the end of the record. Some dead units are ordinary (sound large models
-    were found with 70 % in some layers), hence 0.9.
+    At least nine of ten units of a ReLU are zero for all inputs, and stay so. A dead unit passes no
+    gradient, so nothing revives it (Lu et al. 2019, "Dying ReLU and Initialization"). Counted are
+    channels that were zero throughout each of the last five recorded steps, up to the end of the
+    record. Some dead units are ordinary (sound large models were found with 70 % in some layers),
+    hence 0.9.
 
     Not accused: layers of fewer than eight units (gates often switch off whole), dropout and
     embeddings, which are not ReLUs, and layers of which fewer than 128 values per unit were seen,
@@ -49,6 +50,15 @@ def dead(record: Record) -> Iterator[Finding]:
     Where the ReLU is a function rather than a module, the layer before it is judged by what it
     leaves behind: its outputs are never positive and its gradients are zero, or nine of ten
     elements of its bias have a gradient of exactly zero at each of the last five recorded steps.
+
+    Known limits: units that a function other than ReLU silences, or that die in the last recorded
+    steps only, are not counted.
+
+    Source: Lu et al. 2019, "Dying ReLU and Initialization"; Maas et al. 2013 for leaky units.
+
+    Cure: lower the learning rate, start with biases at zero, and scale what comes in.
+
+        torch.nn.init.zeros_(layer.bias)  # of the layer before the ReLU
     """
     if len(record.steps) < WINDOW:
         return
@@ -77,14 +87,20 @@ def dead(record: Record) -> Iterator[Finding]:
 
 
 def nonfinite(record: Record) -> Iterator[Finding]:
-    """`act-nonfinite`: the first module whose output is NaN or infinite, at the first such step.
+    """`act-nonfinite`: NaN or infinity in an output.
 
-    Minus infinity alone is a mask and no fault, as long as nothing else at that step is spoiled;
-    where something is, a module that gave minus infinity for the first time may be its origin
-    (a logarithm of zero).
+    The first module whose output is NaN or infinite, at the first such step. Minus infinity alone
+    is a mask and no fault, as long as nothing else at that step is spoiled; where something is, a
+    module that gave minus infinity for the first time may be its origin (a logarithm of zero).
 
-    Known limit: where weights were spoiled between two recorded steps, the first module is only
+    Known limits: where weights were spoiled between two recorded steps, the first module is only
     the first with such weights; the evidence says so, and the advice is to record each step.
+
+    Source: IEEE 754 on log(0), 0/0 and overflow; torch.finfo for the largest number of each format.
+
+    Cure: keep what goes in from log(0), division by 0 and overflow.
+
+        x = x.clamp(min=1e-6)  # before a logarithm or a division
     """
     step = first_spoiled(record)
     if step is None:

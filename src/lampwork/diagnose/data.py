@@ -12,10 +12,22 @@ STARVED_S = 30.0
 
 
 def starved(record: Record) -> Iterator[Finding]:
-    """`data-starved`: training stands still for its batches more than half of the time.
+    """`data-starved`: training waits for data.
 
-    Accused from 30 seconds of waiting on, and never for the wait for a few first batches: a small
-    model on small data waits a large share of very little time, and nobody minds.
+    Training stands still for its batches more than half of the time. Accused from 30 seconds of
+    waiting on, and never for the wait for a few first batches: a small model on small data waits a
+    large share of very little time, and nobody minds.
+
+    Known limits: the wait is that of the whole process; where several loaders feed one model, the
+    one that holds it up cannot be told from one that waits its turn.
+
+    Source: torch.utils.data, "num_workers"; Mohan et al. 2021, "Analyzing and Mitigating Data
+    Stalls in DNN Training".
+
+    Cure: load in more workers, or do less per sample: decode once and keep the result, or move
+    augmentation to the device.
+
+        loader = lampwork.DataLoader(dataset, batch_size=64, num_workers="auto")
     """
     for loader in record.loaders:
         stats = loader.stats

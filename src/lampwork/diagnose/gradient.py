@@ -27,12 +27,22 @@ GROWTH = 1e4
 
 
 def nonfinite(record: Record) -> Iterator[Finding]:
-    """`grad-nonfinite`: a gradient is NaN or infinite although all outputs are finite.
+    """`grad-nonfinite`: NaN or infinity in a gradient.
 
-    Named is the deepest module, the first one that backward met. Demanded is damage: the update or
-    a later weight is spoiled too, or gradients stay so to the end. A gradient that overflows once
-    under mixed precision is ordinary: the GradScaler skips that step
-    (torch.amp.GradScaler, "unscale_" and "step").
+    A gradient is NaN or infinite although all outputs are finite. Named is the deepest module, the
+    first one that backward met. Demanded is damage: the update or a later weight is spoiled too, or
+    gradients stay so to the end. A gradient that overflows once under mixed precision is ordinary:
+    the GradScaler skips that step (torch.amp.GradScaler, "unscale_" and "step").
+
+    Known limits: seen at recorded steps only; a gradient that spoils the weights between two of
+    them shows as `act-nonfinite` with spoiled weights.
+
+    Source: torch.autograd, "Gradients for non-differentiable functions"; torch.amp.GradScaler,
+    "unscale_" and "step".
+
+    Cure: keep the argument of roots, norms, divisions and powers away from zero.
+
+        distance = torch.sqrt(squares.sum(dim=1) + 1e-6)
     """
     own = parameters(record)
     table = np.array([p.grad.nonfinite > 0 for p in own]).reshape(len(own), len(record.steps))
@@ -44,26 +54,48 @@ def nonfinite(record: Record) -> Iterator[Finding]:
 
 
 def vanishing(record: Record) -> Iterator[Finding]:
-    """`grad-vanishing`: the gradient fades on its way from the last hidden layer to the first.
+    """`grad-vanishing`: early layers get almost no gradient.
 
-    Measured is the norm of the gradient of the outputs of weighted layers, which is kept from
-    layer to layer in a well-scaled model (Glorot & Bengio 2010): a median over at least three
-    recorded steps (fewer where an output was NaN so soon), lost little by little (see `drift`),
-    with the limits of `init.fade_limit`. Four weighted layers are needed. A single dead or frozen
-    layer is a jump and belongs to other findings. A sigmoid passes at most a quarter, so eight
-    layers of it keep less than 1e-5.
+    The gradient fades on its way from the last hidden layer to the first. Measured is the norm of
+    the gradient of the outputs of weighted layers, which is kept from layer to layer in a
+    well-scaled model (Glorot & Bengio 2010): a median over at least three recorded steps (fewer
+    where an output was NaN so soon), lost little by little, with the limits of
+    `init-vanishing`. Four weighted layers are needed. A single dead or frozen layer is a jump and
+    belongs to other findings. A sigmoid passes at most a quarter, so eight layers of it keep less
+    than 1e-5.
+
+    Known limits: fewer than four weighted layers are not judged, nor a recurrent layer over its
+    steps of time.
+
+    Source: Bengio et al. 1994; Glorot & Bengio 2010, "Understanding the difficulty of training deep
+    feedforward neural networks".
+
+    Cure: use ReLU-like activations, normalisation or residual connections, and scale the first
+    weights.
+
+        nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU())  # in place of a sigmoid
     """
     yield from _drifting(record, "grad-vanishing", -1, fade_limit(record))
 
 
 def exploding(record: Record) -> Iterator[Finding]:
-    """`grad-exploding`: the gradient grows on its way to the first layer, or in the course of time.
+    """`grad-exploding`: gradients grow out of bounds.
 
-    Over the depth as `vanishing`, with the limits of `init.growth_limit`. Over time: the norm of
-    all gradients is, at each of the last three of at least eight recorded steps, 1e4 times the
-    median of the first third, and the loss has not fallen by a fifth. That is what an exploding
-    recurrent network looks like (Pascanu et al. 2013); norms that grow tenfold while a model
-    finds its way are ordinary.
+    The gradient grows on its way to the first layer, or in the course of time. Over the depth as
+    for `grad-vanishing`, with the limits of `init-exploding`. Over time: the norm of all gradients
+    is, at each of the last three of at least eight recorded steps, 1e4 times the median of the
+    first third, and the loss has not fallen by a fifth. That is what an exploding recurrent network
+    looks like (Pascanu et al. 2013); norms that grow tenfold while a model finds its way are
+    ordinary.
+
+    Known limits: gradients that explode and end in NaN between two recorded steps show as
+    non-finite values alone.
+
+    Source: Pascanu et al. 2013, "On the difficulty of training recurrent neural networks".
+
+    Cure: clip the gradients, lower the learning rate, and scale the first weights.
+
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # between backward() and step()
     """
     found = [*_drifting(record, "grad-exploding", +1, growth_limit(record))]
     curve = training_loss(record)
@@ -73,14 +105,27 @@ def exploding(record: Record) -> Iterator[Finding]:
 
 
 def missing(record: Record) -> Iterator[Finding]:
-    """`grad-none`: a trainable parameter in the optimizer that no backward pass ever reached.
+    """`grad-none`: a parameter gets no gradient.
 
-    If its module runs (and none of the module's parameters got a gradient), it is cut off by a
-    `detach`, `no_grad` or a step that is not differentiable: a failure after two recorded steps.
-    If it never runs, it is dead weight, worth a warning after three; where siblings of the same
-    pattern (`layers.3.weight`) do get gradients, chance may choose among them (layer drop), and
-    twenty recorded steps are asked for. Not accused are the experts of a mixture, which may starve,
-    and a parameter whose values change: an optimizer steps it between the recorded steps.
+    A trainable parameter in the optimizer that no backward pass ever reached. If its module runs
+    (and none of the module's parameters got a gradient), it is cut off by a `detach`, `no_grad` or
+    a step that is not differentiable: a failure after two recorded steps. If it never runs, it is
+    dead weight, worth a warning after three; where siblings of the same pattern (`layers.3.weight`)
+    do get gradients, chance may choose among them (layer drop), and twenty recorded steps are asked
+    for.
+
+    Not accused: the experts of a mixture, which may starve, and a parameter whose values change: an
+    optimizer steps it between the recorded steps.
+
+    Known limits: a parameter that gets a gradient of zero throughout is not one without a gradient.
+
+    Source: torch.Tensor.detach, torch.no_grad; torch.nn.Module.requires_grad_ for what is left out
+    on purpose.
+
+    Cure: look for detach(), no_grad(), .data, numpy or argmax between the layer and the loss; use a
+    layer that nobody calls, or freeze it.
+
+        assert layer(x).requires_grad  # then follow its result to the loss
     """
     own = parameters(record)
     reached = [p for p in own if p.has_gradient.any()]
@@ -92,12 +137,23 @@ def missing(record: Record) -> Iterator[Finding]:
 
 
 def accumulating(record: Record) -> Iterator[Finding]:
-    """`grad-accumulating`: gradients of former steps are never cleared, so they pile up.
+    """`grad-accumulating`: gradients of earlier steps are still there.
 
-    The record notes whether the first backward pass after a step found a gradient that was left
-    over; accumulation over micro-batches clears it after the step and is not accused. Demanded
-    are two such steps that make up at least half of all but the first. Silent where several
-    optimizers take turns, since one's pass legitimately runs through the other's parameters.
+    Gradients of former steps are never cleared, so they pile up. The record notes whether the first
+    backward pass after a step found a gradient that was left over; accumulation over micro-batches
+    clears it after the step and is not accused. Demanded are two such steps that make up at least
+    half of all but the first. Silent where several optimizers take turns, since one's pass
+    legitimately runs through the other's parameters.
+
+    Known limits: with several optimizers that take turns nothing is said.
+
+    Source: torch.optim.Optimizer.zero_grad.
+
+    Cure: clear the gradients once per optimizer step.
+
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
     """
     stale = [bool(notes.get("stale_gradient")) for notes in record.notes]
     own = parameters(record)

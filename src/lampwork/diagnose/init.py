@@ -28,15 +28,25 @@ STUCK = 1e-12
 
 
 def symmetric(record: Record) -> Iterator[Finding]:
-    """`init-symmetric`: a weight matrix starts as one constant other than zero.
+    """`init-symmetric`: units start as copies of one another.
 
-    All units of such a layer compute the same and get the same gradient, so they stay copies of
-    one unit (Goodfellow et al. 2016, "Deep Learning", 8.4, "break symmetry"). The threshold is
-    exact: smallest and largest element are equal.
+    A weight matrix starts as one constant other than zero. All units of such a layer compute the
+    same and get the same gradient, so they stay copies of one unit (Goodfellow et al. 2016, "Deep
+    Learning", 8.4, "break symmetry"). The threshold is exact: smallest and largest element are
+    equal.
 
     Not accused: normalisation, embeddings (ones are a scale by class, as in conditional
     normalisation), depthwise convolutions behind the first layer (each channel has its own input)
     and matrices of unknown modules that are not called weight, which may be elementwise gains.
+
+    Known limits: rows that are equal to one another but not constant are seen by `lampwork.init`'s
+    check of a plan, not here.
+
+    Source: Goodfellow et al. 2016, "Deep Learning", 8.4, "break symmetry".
+
+    Cure: draw the weight at random.
+
+        torch.nn.init.xavier_uniform_(layer.weight)
     """
     found = [p for p in parameters(record) if _constant(p) and _mixes(p, record)]
     if found:
@@ -55,16 +65,23 @@ def symmetric(record: Record) -> Iterator[Finding]:
 
 
 def zero(record: Record) -> Iterator[Finding]:
-    """`init-zero`: a weight matrix starts at zero and cannot leave it.
+    """`init-zero`: a weight starts at zero.
 
-    Zeros are fine where the gradient reaches them: LoRA's second matrix, the last layer of a
-    residual branch, a head. They are not where two of them follow one another, because each one's
-    gradient is then a product with the other. So the finding asks for three recorded steps over
-    which the matrix is exactly zero, its optimizer steps, and its gradient is zero as well
-    (at most 1e-12, below what moves any float32 weight).
+    A weight matrix starts at zero and cannot leave it. Zeros are fine where the gradient reaches
+    them: LoRA's second matrix, the last layer of a residual branch, a head. They are not where two
+    of them follow one another, because each one's gradient is then a product with the other. So the
+    finding asks for three recorded steps over which the matrix is exactly zero, its optimizer
+    steps, and its gradient is zero as well (at most 1e-12, below what moves any float32 weight).
 
-    Known limit: zeros behind saturating functions other than zero at zero (sigmoid) get a
+    Known limits: zeros behind saturating functions other than zero at zero (sigmoid) get a
     gradient, but the same in each unit; nothing here sees that.
+
+    Source: Glorot & Bengio 2010; for zeros that are meant, Hu et al. 2021, "LoRA", and Goyal et al.
+    2017, "Accurate, Large Minibatch SGD", 5.1.
+
+    Cure: draw the weight at random, or leave zeros to the last layer of a branch alone.
+
+        torch.nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     """
     found = [p for p in parameters(record) if p.is_matrix and p.trainable and _stuck_at_zero(p)]
     if found:
@@ -83,26 +100,49 @@ def zero(record: Record) -> Iterator[Finding]:
 
 
 def vanishing(record: Record) -> Iterator[Finding]:
-    """`init-vanishing`: the signal fades from layer to layer at the first recorded step.
+    """`init-vanishing`: the signal fades with depth at the start.
 
-    Measured is the root mean square of the outputs of weighted layers, last hidden against first
-    hidden, where it is lost little by little (see `drift`). A healthy initialisation keeps it
-    within a factor of about 2 (He et al. 2015). Limits are those of `fade_limit`. Needs four
-    weighted layers; layers that are zero on purpose are left out; normalisation between layers
-    restores the signal, so there it never drifts.
+    The signal fades from layer to layer at the first recorded step. Measured is the root mean
+    square of the outputs of weighted layers, last hidden against first hidden, where it is lost
+    little by little. A healthy initialisation keeps it within a factor of about
+    2 (He et al. 2015). Accused from three decades on where the loss, after at least 100 values, has
+    fallen by less than 5 % or stands where guessing does; from six where it is not known what the
+    loss will do; never where it has fallen by a fifth. Needs four weighted layers; layers that are
+    zero on purpose are left out; normalisation between layers restores the signal, so there it
+    never drifts.
 
-    Known limit: torch's default biases hold the magnitude up (at about 0.1) although the signal
+    Known limits: torch's default biases hold the magnitude up (at about 0.1) although the signal
     that they hide fades; then only `grad-vanishing` sees it.
+
+    Source: He et al. 2015, "Delving Deep into Rectifiers"; Mishkin & Matas 2016, "All you need is a
+    good init".
+
+    Cure: scale the first weights to what each layer computes.
+
+        lampwork.init.initialize(model, x)  # x: one batch of inputs
     """
     yield from _drifting(record, "init-vanishing", -1, fade_limit(record))
 
 
 def exploding(record: Record) -> Iterator[Finding]:
-    """`init-exploding`: the signal grows from layer to layer at the first recorded step.
+    """`init-exploding`: the signal grows with depth at the start.
 
-    As `vanishing`, with the limits of `growth_limit`. N(0, 1) in layers of 64 units grows by 5.7 a
-    layer. Residual branches without normalisation double the variance at each block, so 30
-    blocks of them are accused, and rightly (Zhang et al. 2019, "Fixup").
+    The signal grows from layer to layer at the first recorded step. As for `init-vanishing`;
+    accused from two decades on where the loss begins five times above guessing, else from four;
+    never where it ends clearly below guessing. N(0, 1) in layers of 64 units grows by 5.7 a layer.
+    Residual branches without normalisation double the variance at each block, so 30 blocks of them
+    are accused, and rightly (Zhang et al. 2019, "Fixup").
+
+    Known limits: a model with fewer than four weighted layers is not judged by its depth; its loss
+    may tell (`init-loss-high`).
+
+    Source: He et al. 2015, "Delving Deep into Rectifiers"; Zhang et al. 2019, "Fixup
+    Initialization".
+
+    Cure: scale the first weights to what each layer computes; in residual nets, normalise or start
+    branches near zero.
+
+        lampwork.init.initialize(model, x)  # x: one batch of inputs
     """
     yield from _drifting(record, "init-exploding", +1, growth_limit(record))
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from lampwork.diagnose.criterion import criteria
 from lampwork.diagnose.curve import Curve, guesses, guessing, training_loss
 from lampwork.diagnose.finding import Finding, plain
 from lampwork.diagnose.layers import parameters, take_turns
@@ -22,11 +23,95 @@ TRIED = 0.3
 """How far, in norms of the weight, the liveliest matrix must have been moved."""
 
 
+def double_softmax(record: Record) -> Iterator[Finding]:
+    """`loss-double-softmax`: probabilities go into a loss that takes logits.
+
+    `cross_entropy` computes the softmax itself, `binary_cross_entropy_with_logits` the sigmoid
+    (torch.nn.CrossEntropyLoss, "input is expected to contain the unnormalized logits"). What comes
+    out of a second one lies between 1/(C - 1 + e) and e/(C - 1 + e), so the loss cannot come near
+    0 and gradients are small. Read off autograd's graph just before the backward pass of recorded
+    steps: a softmax (or sigmoid) whose result reaches the loss unchanged but for shape and type.
+
+    Named is the module of that function; no place, where it was called outright.
+
+    Not accused: `log_softmax` before `cross_entropy`, which changes nothing the second time, and
+    probabilities that are scaled before they go in.
+
+    Known limits: under torch.compile there is no such graph to read.
+
+    Source: torch.nn.CrossEntropyLoss; Karpathy 2018, "most common neural net mistakes", the fourth.
+
+    Cure: give the loss the output of the last layer.
+
+        loss = torch.nn.functional.cross_entropy(logits, target)  # no softmax before it
+    """
+    for step, criterion in criteria(record):
+        if not criterion.get("squashed"):
+            continue
+        function, name = criterion["squashed"], criterion["name"]
+        taker = "cross_entropy" if function == "softmax" else "binary_cross_entropy_with_logits"
+        yield Finding(
+            "loss-double-softmax",
+            "fail",
+            criterion.get("at"),
+            step,
+            {"function": function, "loss": name, "classes": criterion.get("classes", 2)},
+            f"{taker} applies the {function} itself, and what it gets has been through one "
+            "already: give it the output of the last layer.\n"
+            f"loss = F.{taker}(logits, target)  # no {function} before it",
+        )
+        return
+
+
+def broadcast(record: Record) -> Iterator[Finding]:
+    """`loss-broadcast`: input and target of a loss have shapes that stretch each other.
+
+    (N, 1) against (N,) gives (N, N): each output is compared with the targets of all samples, and
+    the best that can be learnt is their mean (torch warns of it in `mse_loss` and its kin,
+    pytorch/pytorch issue 16045; not where the difference is written out). Accused is a loss whose
+    input and target were both enlarged, read off autograd's graph at recorded steps.
+
+    Not accused: a target that alone is stretched, as in quantile regression, pairs made on
+    purpose with `unsqueeze` or `[:, None]`, and losses of two outputs.
+
+    Known limits: under torch.compile there is no such graph to read.
+
+    Source: torch.nn.MSELoss; pytorch/pytorch issue 16045.
+
+    Cure: give output and target one shape.
+
+        loss = torch.nn.functional.mse_loss(output.view_as(target), target)
+    """
+    for step, criterion in criteria(record):
+        if not criterion.get("broadcast"):
+            continue
+        given, wanted, result = (list(sides) for sides in criterion["broadcast"])
+        yield Finding(
+            "loss-broadcast",
+            "fail",
+            None,
+            step,
+            {"input_shape": given, "target_shape": wanted, "compared_shape": result},
+            f"An output of shape {_shape(given)} and a target of shape {_shape(wanted)} are "
+            f"stretched to {_shape(result)}, each sample against all others: give both one shape.\n"
+            "loss = F.mse_loss(output.view_as(target), target)",
+        )
+        return
+
+
 def nonfinite(record: Record) -> Iterator[Finding]:
     """`loss-nonfinite`: the loss is NaN or infinite.
 
-    A failure where the last value is still so; a warning where it recovered, as after a batch
-    whose every label is ignored.
+    The loss is NaN or infinite. A failure where the last value is still so; a warning where it
+    recovered, as after a batch whose every label is ignored.
+
+    Known limits: only a scalar that backward() is called on, or that is logged as a loss, is seen.
+
+    Source: torch.autograd.set_detect_anomaly.
+
+    Cure: find the first operation that spoils it; use losses that work on logits, which are stable.
+
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, target)
     """
     curve = training_loss(record)
     if curve is None or np.isfinite(curve.values).all():
@@ -50,13 +135,22 @@ def nonfinite(record: Record) -> Iterator[Finding]:
 
 
 def diverging(record: Record) -> Iterator[Finding]:
-    """`loss-diverging`: the loss ends ten times above its start, and does not come back.
+    """`loss-diverging`: the loss grows.
 
-    Judged by medians (see `curve.Curve`) of at least 20 values. A loss that may be negative has no
-    "ten times": what counts then is ten times the spread of its first values. Adversarial and
-    annealed losses rise severalfold in good health, hence ten, and hence not a second time from
-    the top: a loss that has come down to less than half of its highest fifth is silent, since a
-    change of task looks like that. Also silent where optimizers take turns, each with its loss.
+    The loss ends ten times above its start, and does not come back. Judged by medians (see
+    `curve.Curve`) of at least 20 values. A loss that may be negative has no "ten times": what
+    counts then is ten times the spread of its first values. Adversarial and annealed losses rise
+    severalfold in good health, hence ten, and hence not a second time from the top: a loss that has
+    come down to less than half of its highest fifth is silent, since a change of task looks like
+    that. Also silent where optimizers take turns, each with its loss.
+
+    Known limits: a loss that may be negative is judged by its first values' spread.
+
+    Source: LeCun et al. 1998, "Efficient BackProp", 4.7, on the largest stable rate.
+
+    Cure: lower the learning rate and clip the gradients.
+
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # before optimizer.step()
     """
     curve = training_loss(record)
     if curve is None or not _judged(record, curve):
@@ -80,19 +174,27 @@ def diverging(record: Record) -> Iterator[Finding]:
 
 
 def flat(record: Record) -> Iterator[Finding]:
-    """`loss-flat`: the loss stands where guessing would leave it.
+    """`loss-flat`: the loss does not fall.
 
-    That is ln C for C outputs, within 10 %. Accused after 200 values, if the loss has fallen by
-    less than 2 % or to no less than that level, its second half shows no fall that stands out of
-    its noise (slope below three standard errors), and there was time: the matrix that moves most
-    has been moved by 0.3 of its norm, adding up all updates, or not at all. Accused after 20
-    values, too, if all are the same to six digits. While the learning rate still rises nothing is
-    said, nor where the noise of the loss blurs it (a standard error above 0.3 % of it, as in
-    batches of one), nor where optimizers take turns: a GAN in balance stands at ln 2.
+    The loss stands where guessing would leave it. That is ln C for C outputs, within 10 %. Accused
+    after 200 values, if the loss has fallen by less than 2 % or to no less than that level, its
+    second half shows no fall that stands out of its noise (slope below three standard errors), and
+    there was time: the matrix that moves most has been moved by 0.3 of its norm, adding up all
+    updates, or not at all. Accused after 20 values, too, if all are the same to six digits. While
+    the learning rate still rises nothing is said, nor where the noise of the loss blurs it (a
+    standard error above 0.3 % of it, as in batches of one), nor where optimizers take turns: a GAN
+    in balance stands at ln 2.
 
     Known limits: a regression has no level of guessing, and classes of unequal frequency lower it;
-    both are then silent. Problems with a long plateau before the first progress (parity,
-    saturating deep networks) may be accused on it.
+    both are then silent. Problems with a long plateau before the first progress (parity, saturating
+    deep networks) may be accused on it.
+
+    Source: Karpathy 2019, "A Recipe for Training Neural Networks", "overfit one batch".
+
+    Cure: see whether the model can learn eight examples by heart; if it can, look at whether labels
+    belong to their inputs.
+
+        x, y = x[:8], y[:8]  # train on these alone: the loss must go to 0
     """
     curve = training_loss(record)
     if curve is None or not _judged(record, curve):
@@ -117,6 +219,10 @@ def flat(record: Record) -> Iterator[Finding]:
         "examples by heart, and if not, whether labels, loss and learning rate are meant so.\n"
         "x, y = x[:8], y[:8]  # train on these alone: the loss must go to 0",
     )
+
+
+def _shape(sides: list[int]) -> str:
+    return str(tuple(sides))
 
 
 def _judged(record: Record, curve: Curve) -> bool:

@@ -10,14 +10,24 @@ from lampwork.record.reader import Record
 
 
 def eval_in_training(record: Record) -> Iterator[Finding]:
-    """`mode-eval-in-training`: the model trains in evaluation mode, and that changes what it does.
+    """`mode-eval-in-training`: the model trains in evaluation mode.
 
-    Dropout is off then, and batch normalisation neither uses nor updates statistics of the batch.
-    The usual cause is a validation that does not go back with `model.train()`. Demanded are two
-    recorded steps in a row up to the end in that mode, and a module that has two modes at all.
+    The model trains in evaluation mode, and that changes what it does. Dropout is off then, and
+    batch normalisation neither uses nor updates statistics of the batch. The usual cause is a
+    validation that does not go back with `model.train()`. Demanded are two recorded steps in a row
+    up to the end in that mode, and a module that has two modes at all.
 
     Not accused: modules that all run before the first layer that is trained, where evaluation mode
     protects a frozen backbone.
+
+    Known limits: a model without dropout and batch normalisation is the same in both modes; nothing
+    is said of it.
+
+    Source: torch.nn.Module.train; torch.nn.BatchNorm2d, torch.nn.Dropout.
+
+    Cure: switch to training mode at the start of every epoch, not once before the first.
+
+        model.train()  # before the training loop of each epoch
     """
     modules = record.meta.get("mode_modules") or []
     modes = [notes.get("training") for notes in record.notes]

@@ -27,16 +27,27 @@ MIN_FROZEN_STEPS = 3
 
 
 def missing_params(record: Record) -> Iterator[Finding]:
-    """`optim-missing-params`: trainable parameters get gradients but no optimizer moves them.
+    """`optim-missing-params`: the optimizer does not know a parameter.
 
-    The classic is an optimizer made before a layer was added, or from one part of the model.
-    Two recorded steps are needed, and the values must not have changed between them, which shows
-    that no optimizer steps them in between either.
+    Trainable parameters get gradients but no optimizer moves them. The classic is an optimizer made
+    before a layer was added, or from one part of the model. Two recorded steps are needed, and the
+    values must not have changed between them, which shows that no optimizer steps them in between
+    either.
 
-    Not accused, since done on purpose: a backbone left out (all that is left out comes before all
+    Not accused: what is done on purpose, a backbone left out (all that is left out comes before all
     that is owned, in order of execution or registration), matrices left out while vectors of the
     same module are owned (BitFit, Ben Zaken et al. 2022), and an optimizer that owns less than 5 %
     (adapters, LoRA).
+
+    Known limits: parameters that are left out and come before all that are owned look like a frozen
+    backbone.
+
+    Source: torch.optim, "Constructing it"; Ben Zaken et al. 2022, "BitFit", for matrices left out
+    on purpose.
+
+    Cure: make the optimizer after the model is complete, or hand over what is missing.
+
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)  # after every layer is in place
     """
     own = [p for p in parameters(record) if p.trainable]
     if len(record.steps) < 2 or not any(p.optimized for p in own):
@@ -64,17 +75,29 @@ def missing_params(record: Record) -> Iterator[Finding]:
 
 
 def frozen(record: Record) -> Iterator[Finding]:
-    """`optim-frozen`: the optimizer steps, the gradient is not zero, and nothing changes at all.
+    """`optim-frozen`: weights do not move.
 
-    A learning rate of 0, or one below what the weights' number format resolves (bfloat16 weights
-    lose updates below 1/256 of their value). Demanded are three recorded steps in a row up to the
-    end, of every update exactly zero, by a gradient no smaller than a thousandth of its own largest
-    (smaller is convergence) and of the largest of those that do move (smaller has vanished, which
-    is another finding).
+    The optimizer steps, the gradient is not zero, and nothing changes at all. A learning rate of 0,
+    or one below what the weights' number format resolves (bfloat16 weights lose updates below 1/256
+    of their value). Demanded are three recorded steps in a row up to the end, of every update
+    exactly zero, by a gradient no smaller than a thousandth of its own largest (smaller is
+    convergence) and of the largest of those that do move (smaller has vanished, which is another
+    finding).
 
     When all parameters are frozen from the first step on, it is a failure; from a later step on, as
     by a schedule that ran out, a warning. When only some are, a warning too, unless they come
     before all that move (a backbone held by a rate of 0).
+
+    Known limits: a learning rate so small that some updates still round to a change is
+    `optim-lr-low`.
+
+    Source: torch.optim.lr_scheduler, "How to adjust learning rate"; bfloat16 has 8 bits of
+    precision.
+
+    Cure: look at the learning rate while training: a scheduler stepped per batch that counts in
+    epochs ends at zero; keep weights in float32 and use autocast.
+
+        print(optimizer.param_groups[0]["lr"])
     """
     own = [p for p in parameters(record) if p.stepped.any()]
     still = [p for p in own if _still(p) >= MIN_FROZEN_STEPS]
@@ -103,16 +126,27 @@ def frozen(record: Record) -> Iterator[Finding]:
 
 
 def lr_high(record: Record) -> Iterator[Finding]:
-    """`optim-lr-high`: updates as large as the weights, and the loss does not fall.
+    """`optim-lr-high`: steps are too large.
 
-    Measured is the norm of the update over the norm of the weight, the median over matrices; a
-    rule of thumb asks for about 1e-3. Accused is, after at least 20 logged values of the loss, one
-    recorded step that changes the weights by half; or by a tenth, if the loss then jumped by half
-    as well; or, after 100 values, a median of a twentieth over five recorded steps or more.
+    Updates as large as the weights, and the loss does not fall. Measured is the norm of the update
+    over the norm of the weight, the median over matrices; a rule of thumb asks for about 1e-3.
+    Accused is, after at least 20 logged values of the loss, one recorded step that changes the
+    weights by half; or by a tenth, if the loss then jumped by half as well; or, after 100 values, a
+    median of a twentieth over five recorded steps or more.
 
     In all cases the loss must end at the level of guessing, or no lower than 5 % below where it
-    stood before that step and at the beginning (NaN counts as no lower).
-    Large ratios with a falling loss are ordinary: small first weights under Adam double at once.
+    stood before that step and at the beginning (NaN counts as no lower). Large ratios with a
+    falling loss are ordinary: small first weights under Adam double at once.
+
+    Known limits: without a logged or backpropagated scalar loss nothing is said.
+
+    Source: Bengio 2012, "Practical Recommendations for Gradient-Based Training", 3.1; Karpathy,
+    CS231n notes, "Ratio of weights:updates".
+
+    Cure: lower the learning rate tenfold, more than once if need be.
+
+        for group in optimizer.param_groups:
+            group["lr"] *= 0.1
     """
     curve = training_loss(record)
     ratios = _ratios(parameters(record))
@@ -138,15 +172,25 @@ def lr_high(record: Record) -> Iterator[Finding]:
 
 
 def lr_low(record: Record) -> Iterator[Finding]:
-    """`optim-lr-low`: updates too small to get anywhere, and the model knows no more than guessing.
+    """`optim-lr-low`: steps are too small.
 
-    Accused is a median ratio of update to weight below 1e-5 in every matrix, over at least five
-    recorded steps and 100 logged values of the loss, if the loss neither moves by more than 2 %
-    nor leaves the level of guessing (within 10 % of ln C for C outputs).
+    Updates too small to get anywhere, and the model knows no more than guessing. Accused is a
+    median ratio of update to weight below 1e-5 in every matrix, over at least five recorded steps
+    and 100 logged values of the loss, if the loss neither moves by more than 2 % nor leaves the
+    level of guessing (within 10 % of ln C for C outputs).
 
     Not accused: fine-tuning (its loss is not that of guessing), warm-up (the rate rises), and
-    updates of zero (`optim-frozen`). Known limit: a regression has no level of guessing, so there
-    the rule is silent.
+    updates of zero (`optim-frozen`).
+
+    Known limits: a regression has no level of guessing, so there the rule is silent.
+
+    Source: Karpathy, CS231n notes, "Ratio of weights:updates"; Smith 2017, "Cyclical Learning
+    Rates", for a range test.
+
+    Cure: raise the learning rate a hundredfold, then look again.
+
+        for group in optimizer.param_groups:
+            group["lr"] *= 100
     """
     curve = training_loss(record)
     ratio = pace(record)

@@ -25,6 +25,8 @@ RULES: tuple[Rule, ...] = (
     init.zero,
     init.exploding,
     init.vanishing,
+    loss.double_softmax,
+    loss.broadcast,
     mode.eval_in_training,
     optimiser.missing_params,
     gradient.missing,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lampwork._core.errors import InputError
+from lampwork.init.computed import write_through
 from lampwork.init.draws import Draws
 from lampwork.init.fans import matrices
 from lampwork.init.materialise import materialise
@@ -85,11 +86,15 @@ def place(rows: Sequence[Row], model: nn.Module) -> list[tuple[Row, Site]]:
 def write(
     site: Site, scheme: Scheme, draws: Draws | None, fans: Fans, parts: Sequence[int]
 ) -> None:
-    """Fills one tensor where it lies; a parametrised one through its parametrisation."""
-    if site.parametrised:
+    """Fills one tensor where it lies; a computed one through what it is computed from."""
+    if site.computed:
         values = torch.empty(site.shape, dtype=torch.float32, device="cpu")
         _fill(values, site, scheme, draws, fans, parts)
-        _write_through(site, values)
+        cure = (
+            "initialise it before register_parametrization, or give the rule "
+            f"({site.name!r}, 'keep')"
+        )
+        write_through(site.computed, values, site.name, cure)
     else:
         _fill(site.stored, site, scheme, draws, fans, parts)
 
@@ -117,18 +122,6 @@ def _fill(
     padding = getattr(site.module, "padding_idx", None)
     if site.kind.role == "embedding" and padding is not None:
         clear_row(tensor, padding)
-
-
-def _write_through(site: Site, values: Tensor) -> None:
-    stored = site.stored
-    try:
-        setattr(site.module, site.attribute, values.to(stored.device, stored.dtype))
-    except Exception as error:
-        raise InputError(
-            f"{site.name!r} cannot be written through its parametrisation "
-            f"({type(error).__name__}: {error}): initialise it before register_parametrization, "
-            f"or give the rule ({site.name!r}, 'keep')"
-        ) from error
 
 
 def require_type(site: Site, scheme: Scheme) -> None:

@@ -18,6 +18,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from lampwork._core import names
 from lampwork._core.errors import InputError
+from lampwork.init.computed import write_through
 from lampwork.init.plan import Plan, Row
 from lampwork.init.registry import KEEP, Scheme
 from lampwork.init.rehearsal import require_memory
@@ -297,8 +298,12 @@ def _is_layer(site: Site) -> bool:
 def _left_alone(site: Site) -> str | None:
     if not site.stored.requires_grad:
         return "frozen"
-    weight = getattr(site.module, site.attribute)
-    return "its weight is 0" if not bool((weight != 0).any()) else None
+    weight = site.computed.value() if site.computed else site.stored
+    if not bool((weight != 0).any()):
+        return "its weight is 0"
+    if site.computed and not site.computed.keeps_scale(weight):
+        return "its parametrisation undoes every scale"
+    return None
 
 
 def _moments(output: Tensor, dim: int) -> tuple[Tensor, float]:
@@ -359,17 +364,11 @@ def _write(site: Site, module: nn.Module, made: _Change) -> None:
 
 
 def _set(site: Site, values: Tensor) -> None:
-    if not site.parametrised:
+    if not site.computed:
         site.stored.copy_(values)
         return
-    try:
-        setattr(site.module, site.attribute, values)
-    except Exception as error:
-        raise InputError(
-            f"{site.name!r} cannot be written through its parametrisation "
-            f"({type(error).__name__}: {error}): fit it before register_parametrization, or leave "
-            "it out with modules="
-        ) from error
+    cure = "fit it before register_parametrization, or leave it out with modules="
+    write_through(site.computed, values, site.name, cure)
 
 
 def _row(site: Site, scheme: Scheme) -> Row:

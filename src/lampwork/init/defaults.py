@@ -78,13 +78,12 @@ def _weight(site: Site, use: Use, source: str) -> Choice:
     if isinstance(site.module, nn.MultiheadAttention):
         return Choice(Scheme("xavier_uniform"), "projection of attention")
     met = f"{use.nonlinearity} follows" if use.nonlinearity != "linear" else "no activation follows"
+    factor = gain_before(use)
     if use.nonlinearity in _CRITICAL:
-        critical = _CRITICAL[use.nonlinearity]
-        reason = f"{met} ({source}): orthogonal, fan_in, gain {critical}: at the edge of chaos"
-        return _orthogonal(site, critical, reason)
-    factor = gain(use.nonlinearity, use.param)
+        reason = f"{met} ({source}): orthogonal, fan_in, gain {factor}: at the edge of chaos"
+        return _orthogonal(site, factor, reason)
     reason = f"{met} ({source}): fan_in, gain {factor:.3f}"
-    if _is_worth_orthogonal(site):
+    if site.kind.role == "weight" and is_narrow(site):
         return _orthogonal(site, factor, f"{reason}, orthogonal")
     options: dict[str, str | float] = {"nonlinearity": use.nonlinearity}
     if use.param is not None:
@@ -92,13 +91,18 @@ def _weight(site: Site, use: Use, source: str) -> Choice:
     return Choice(Scheme("kaiming_normal", options), reason)
 
 
-def _is_worth_orthogonal(site: Site) -> bool:
-    """Narrow layers: there the length of a signal strays less with orthogonal matrices.
+def gain_before(use: Use) -> float:
+    """The default gain of a layer whose output meets this, in units of 1/√fan_in."""
+    return _CRITICAL.get(use.nonlinearity) or gain(use.nonlinearity, use.param)
+
+
+def is_narrow(site: Site) -> bool:
+    """Whether its matrices are worth making orthogonal: in narrow layers a signal strays less.
 
     Of 30 ReLU layers it is the sum of 30 relative variances of 3/width, with independent values
     of 5/width. Wide matrices cost time and, on shards, the memory of the whole.
     """
-    if site.kind.role != "weight" or len(site.shape) < 2:
+    if len(site.shape) < 2:
         return False
     shape = matrix_shape(site.shape, site.kind.parts)
     count = math.prod(site.shape) // max(1, math.prod(shape))

@@ -45,7 +45,6 @@ _FUNCTIONS: dict[str, tuple[Callable[..., Tensor], float | None]] = {
 NONLINEARITIES = tuple(_FUNCTIONS)
 
 
-@lru_cache(maxsize=256)
 def gain(nonlinearity: str, param: float | None = None) -> float:
     """The gain g of a nonlinearity f that keeps a second moment of 1: E[f(g·z)²] = 1, z ~ N(0, 1).
 
@@ -65,8 +64,16 @@ def gain(nonlinearity: str, param: float | None = None) -> float:
             of elu and celu (1), the beta of softplus (1). The others take none.
 
     Raises:
-        InputError: a nonlinearity that is not known, or a parameter for one that takes none.
+        InputError: a nonlinearity that is not known, a parameter for one that takes none, or one
+            that is no number.
     """
+    if param is not None and (isinstance(param, bool) or not isinstance(param, int | float)):
+        raise InputError(f"the parameter of {nonlinearity} is {param!r}: pass a number")
+    return _gain(nonlinearity, None if param is None else float(param))
+
+
+@lru_cache(maxsize=256)
+def _gain(nonlinearity: str, param: float | None) -> float:
     if nonlinearity not in _FUNCTIONS:
         near = nearest(nonlinearity, NONLINEARITIES, 1)
         hint = f"did you mean {near[0]!r}? " if near else ""
@@ -77,7 +84,7 @@ def gain(nonlinearity: str, param: float | None = None) -> float:
     function, default = _FUNCTIONS[nonlinearity]
     if default is None and param is not None:
         raise InputError(f"{nonlinearity} takes no parameter, it was given {param}: leave it out")
-    slope = default if param is None else float(param)
+    slope = default if param is None else param
     if nonlinearity == "linear":
         return 1.0
     if nonlinearity == "relu":

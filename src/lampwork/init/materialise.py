@@ -24,7 +24,7 @@ def materialise(
         sites: of the model, those that are about to be written.
         device: where; without it on the CPU, a DTensor on the devices of its mesh.
     """
-    wanted = {id(tensor): tensor for site in sites for tensor in _raw(site) if tensor.is_meta}
+    wanted = {id(tensor): tensor for site in sites for tensor in site.raw if tensor.is_meta}
     if not wanted:
         return
     made: dict[int, Tensor] = {}
@@ -41,15 +41,8 @@ def materialise(
     model._apply(real)
     for site in sites:
         vars(site.stored).update(attributes[id(site)])
-        if not site.parametrised:
+        if not site.computed:
             _tie(model, site)
-
-
-def _raw(site: Site) -> list[Tensor]:
-    """The stored tensors that make a site."""
-    if not site.parametrised:
-        return [site.stored]
-    return list(site.module.parametrizations[site.attribute].parameters(recurse=False))  # type: ignore[index]
 
 
 def _device(tensor: Tensor, device: str | torch.device | None) -> str | torch.device:

@@ -48,6 +48,54 @@ def _orthogonal(target: Tensor, gain: float, draws: Draws) -> None:
 
 
 @torch.no_grad()
+def looks_linear_(
+    tensor: Tensor,
+    gain: float = math.sqrt(2.0),
+    pairs_in: bool = True,
+    pairs_out: bool = True,
+    delta: bool = False,
+    generator: Source = None,
+) -> Tensor:
+    """An orthogonal matrix on pairs of units that mirror one another (Balduzzi et al. 2017).
+
+    Units 2j and 2j + 1 of the output have opposite weights, and the weights of inputs 2i and
+    2i + 1 are opposite, so that a chain of such layers with ReLU, GELU, SiLU or their like between
+    them is at first a chain of linear ones: f(z) − f(−z) = z. With gain √2 it keeps lengths
+    through any depth. The values have the standard deviation gain/√fan_in.
+
+    Args:
+        tensor: the weight, (out, in, *kernel).
+        gain: the factor.
+        pairs_in: whether inputs come in pairs; not those of the first layer of a chain.
+        pairs_out: whether outputs are to come in pairs; not those of the last one.
+        delta: whether a kernel has its matrix in the middle and 0 elsewhere, so that the lengths
+            of images are kept as well (Xiao et al. 2018); else one matrix of all its taps.
+        generator: see the module.
+
+    Raises:
+        InputError: a tensor of fewer than two dimensions.
+    """
+    std = spread.looks_linear(tensor.shape, gain)  # checks the shape
+    draws = Draws.of(generator)
+
+    def make(whole: Tensor) -> None:
+        units, inputs, *kernel = whole.shape
+        rows = -(-units // 2) if pairs_out else units
+        columns = -(-inputs // 2) if pairs_in else inputs
+        core = torch.zeros(rows, columns, *kernel, dtype=torch.float32, device="cpu")
+        drawn = _middle(core) if delta else core
+        longer = max(rows, drawn.numel() // rows)
+        _orthogonal(drawn, std * math.sqrt(longer * core.numel() / drawn.numel()), draws)
+        if pairs_in:
+            core = torch.stack([core, -core], 2).flatten(1, 2)[:, :inputs]
+        if pairs_out:
+            core = torch.stack([core, -core], 1).flatten(0, 1)[:units]
+        whole.copy_(core)
+
+    return _store(tensor, make)
+
+
+@torch.no_grad()
 def delta_orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Source = None) -> Tensor:
     """A convolution that is an orthogonal matrix in its middle and 0 elsewhere (Xiao et al. 2018).
 
@@ -65,8 +113,7 @@ def delta_orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Source = Non
     draws = Draws.of(generator)
 
     def make(whole: Tensor) -> None:
-        middle = whole.zero_()[:, :, *(size // 2 for size in whole.shape[2:])]
-        _orthogonal(middle, gain, draws)
+        _orthogonal(_middle(whole.zero_()), gain, draws)
 
     return _store(tensor, make)
 
@@ -85,11 +132,15 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     spread.dirac(tensor.shape, groups)  # checks the shape
 
     def make(whole: Tensor) -> None:
-        middle = whole.zero_()[:, :, *(size // 2 for size in whole.shape[2:])]
-        for group in middle.chunk(groups):
+        for group in _middle(whole.zero_()).chunk(groups):
             group.diagonal().fill_(1.0)
 
     return _store(tensor, make)
+
+
+def _middle(kernels: Tensor) -> Tensor:
+    """The middle tap of each kernel, (out, in), a view."""
+    return kernels[:, :, *(size // 2 for size in kernels.shape[2:])]
 
 
 @torch.no_grad()

@@ -7,9 +7,11 @@ called in `forward` cannot be seen; `lampwork.taps.trace` sees it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.pooling import (
     _AdaptiveAvgPoolNd,
@@ -20,7 +22,7 @@ from torch.nn.modules.pooling import (
 )
 
 from lampwork.init.fans import NORMS
-from lampwork.taps.trace import Use
+from lampwork.taps.trace import Feed, Use
 
 # The functional's name, and the attribute that shapes it.
 _ACTIVATIONS: dict[type[nn.Module], tuple[str, str | None]] = {
@@ -75,6 +77,39 @@ def following(model: nn.Module) -> dict[nn.Module, Use]:
         if not isinstance(module, _LOOKED_THROUGH):
             after = _activation(module) or Use()
     return uses
+
+
+def chained(model: nn.Module) -> dict[str, Feed]:
+    """Which layer feeds which through an activation alone, within an `nn.Sequential`.
+
+    By the name of the weight of the layer that takes; as `Trace.feeds`, without an example.
+    """
+    counts = Counter(id(module) for module in _leaves(model))
+    names = {id(m): name for name, m in model.named_modules()}
+    feeds: dict[str, Feed] = {}
+    for module in model.modules():
+        if type(module) is not nn.Sequential:
+            continue
+        source: str | None = None
+        met: Use | None = None
+        for part in _in_line(module):
+            activation = _activation(part)
+            if isinstance(part, nn.Linear | _ConvNd) and counts[id(part)] == 1:
+                name = f"{names[id(part)]}.weight".removeprefix(".")
+                if source and met:
+                    feeds[name] = Feed(source, met.nonlinearity, met.param)
+                source, met = name, None
+            elif activation and source and not met:
+                met = activation
+            elif not isinstance(part, nn.Identity | _DropoutNd):
+                source = met = None
+    return feeds
+
+
+def _in_line(module: nn.Module) -> Iterator[nn.Module]:
+    """What a sequence calls one after the other, sequences in it opened."""
+    for part in module.children():
+        yield from _in_line(part) if type(part) is nn.Sequential else (part,)
 
 
 def _leaves(module: nn.Module) -> Iterator[nn.Module]:

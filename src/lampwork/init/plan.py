@@ -16,6 +16,7 @@ from lampwork.init.apply import place, write_rows
 from lampwork.init.diff import Difference, difference
 from lampwork.init.registry import PLANNED, Scheme, parse
 from lampwork.init.table import table
+from lampwork.init.told import tell_check, tell_plan
 
 if TYPE_CHECKING:
     from lampwork.init.check import Check
@@ -72,6 +73,7 @@ class Plan:
         self.rows = list(rows)
         self._model = model
         self._applied = False
+        self._seed: int | None = None
 
     def apply(self, *, seed: int = 0, device: str | torch.device | None = None) -> None:
         """Writes the planned values into the model.
@@ -94,7 +96,8 @@ class Plan:
                 parametrisation without an inverse. Nothing is written but in the last case.
         """
         write_rows(self.rows, self._model, seed, device)
-        self._applied = True
+        self._applied, self._seed = True, seed
+        tell_plan(self._model, self.rows, seed)
 
     def verify(self, x: Any, y: Any = None, loss_fn: Any = None) -> Check:
         """Proves the values that the model holds by one forward and one backward pass.
@@ -121,7 +124,10 @@ class Plan:
         """
         from lampwork.init.verify import verify  # late: it needs Plan's rows
 
-        return verify(self.rows, self._model, x, y, loss_fn, applied=self._applied)
+        check = verify(self.rows, self._model, x, y, loss_fn, applied=self._applied)
+        tell_plan(self._model, self.rows, self._seed)
+        tell_check(self._model, check)
+        return check
 
     def diff(self, other: Plan) -> Difference:
         """What differs between two plans: `print(plan.diff(other))`; false where nothing does.

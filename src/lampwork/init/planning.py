@@ -12,7 +12,8 @@ from lampwork._core.errors import InputError
 from lampwork.init.apply import require_type
 from lampwork.init.defaults import WEIGHTS, Choice, choose
 from lampwork.init.fans import RECURRENT, matrix_shape, of_shape
-from lampwork.init.order import following
+from lampwork.init.order import chained, following
+from lampwork.init.pairing import Chosen, paired
 from lampwork.init.plan import Plan, Row
 from lampwork.init.recipes import RECIPES, require_told, subject
 from lampwork.init.registry import KEEP, NAMES, Scheme, expected_std, fans_used, parse
@@ -31,7 +32,9 @@ def plan(
     `"auto"` gives weights the variance gain²/fan_in with their true fan_in and the gain of the
     nonlinearity that consumes them: linear layers up to a side of 1024 as orthogonal matrices, in
     which a signal strays less over depth, others N(0, gain²/fan_in); before tanh and its like at
-    the edge of chaos.
+    the edge of chaos. Five or more linear or convolutional layers that feed one another through
+    ReLU, GELU, SiLU or their like alone become a looks-linear chain: units in mirrored pairs, in
+    which a signal keeps its length exactly (see `schemes.looks_linear_`).
     With an example one forward pass tells which that is, and which layers close a residual branch;
     without one it is guessed from the order in which modules were registered, and `residual` is
     False throughout. LSTM, GRU and attention go by type. Biases get 0 (the forget gate of an LSTM
@@ -64,15 +67,18 @@ def plan(
     if _is_recipe(whole):
         require_told(whole, model, traced, has_example=example is not None)
     guessed = following(model)
-    rows: list[Row] = []
-    uncovered: list[Site] = []
+    chosen: list[Chosen] = []
     for site in sites:
         use, source = _use(site, traced.uses, guessed)
-        choice = _choose(site, whole, checked, use, source, traced)
+        chosen.append((site, use, _choose(site, whole, checked, use, source, traced)))
+    pairs = paired(chosen, chained(model) if example is None else traced.feeds)
+    rows: list[Row] = []
+    uncovered: list[Site] = []
+    for number, (site, use, choice) in enumerate(chosen):
         if choice is None:
             uncovered.append(site)
         else:
-            rows.append(_row(site, use, choice, _place(site, traced)))
+            rows.append(_row(site, use, pairs.get(number, choice), _place(site, traced)))
     _require_none(uncovered, has_example=example is not None)
     return Plan(model, rows)
 

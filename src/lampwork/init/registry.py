@@ -36,13 +36,22 @@ _SPREAD: dict[str, Callable[..., float]] = {
     "siren": spread.siren,
     "orthogonal": spread.orthogonal,
     "delta_orthogonal": spread.delta_orthogonal,
+    "looks_linear": spread.looks_linear,
     "dirac": spread.dirac,
     "identity": spread.identity,
     "sparse": spread.sparse,
     "lstm_bias": spread.lstm_bias,
 }
 # Their values depend on one another: of stacked matrices each is filled on its own.
-_MATRIX = ("orthogonal", "delta_orthogonal", "dirac", "identity", "sparse", "lstm_bias")
+_MATRIX = (
+    "orthogonal",
+    "looks_linear",
+    "delta_orthogonal",
+    "dirac",
+    "identity",
+    "sparse",
+    "lstm_bias",
+)
 _OF_FAN_IN = ("lecun_normal", "lecun_uniform", "fixup_branch", "mup_weight", "siren")
 # Not options: they belong to the tensor at hand.
 _GIVEN = ("tensor", "generator")

@@ -242,11 +242,9 @@ def unreached(
 
 
 def _reached(value: Value, rehearsal: Rehearsal) -> set[int]:
-    """Ids with a gradient; of a parametrised weight any of its tensors will do."""
-    if value.site.parametrised:
-        own = value.site.module.parametrizations[value.site.attribute].parameters()  # pyright: ignore
-        if any(id(parameter) in rehearsal.slopes for parameter in own):
-            return {id(value.site.stored)}
+    """Ids with a gradient; of a computed weight any of its tensors will do."""
+    if any(id(tensor) in rehearsal.slopes for tensor in value.site.raw):
+        return {id(value.site.stored)} | {*rehearsal.slopes}
     return set(rehearsal.slopes)
 
 

@@ -92,6 +92,20 @@ def orthogonal(shape: Shape, gain: float = 1.0) -> float:
     return gain / math.sqrt(longer) if longer else 0.0
 
 
+def looks_linear(
+    shape: Shape,
+    gain: float = math.sqrt(2.0),
+    pairs_in: bool = True,
+    pairs_out: bool = True,
+    delta: bool = False,
+) -> float:
+    """gain/√fan_in; a little off where an odd number of units leaves one without a twin."""
+    read = of_shape(shape)
+    if read is None:
+        raise InputError(f"looks_linear needs two dimensions or more, the shape is {tuple(shape)}")
+    return gain / math.sqrt(read[0]) if read[0] else 0.0
+
+
 def lstm_bias(shape: Shape, forget: float = 1.0) -> float:
     """That of `forget` in one value of four, and 0 in the others."""
     if len(shape) != 1 or shape[0] % 4:

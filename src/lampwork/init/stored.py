@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -73,33 +73,10 @@ class Value:
 def values_of(row: Row, site: Site, *, applied: bool) -> Value:
     """The tensor's values as they are; a parametrised one is computed as in evaluation."""
     binding = row.scheme not in (KEEP, UNFILLED) and (applied or row.chosen_by != "default")
-    if not site.parametrised:
+    if not site.computed:
         return Value(row, site, local(site.stored), binding)
-    training = [module for module in site.module.modules() if module.training]
-    for module in training:  # spectral_norm moves its buffers whenever it is asked in training
-        module.training = False
-    try:
-        computed = local(getattr(site.module, site.attribute))
-        binding = binding and _is_kept(site, computed)
-    finally:
-        for module in training:
-            module.training = True
-    return Value(row, site, computed, binding)
-
-
-def _is_kept(site: Site, values: Tensor) -> bool:
-    """Whether a parametrisation gives back what is written: weight_norm does, spectral_norm not."""
-    own: Any = site.module.parametrizations
-    wanted = 2.0 * values
-    found: Any = wanted
-    try:
-        for parametrization in reversed(own[site.attribute]):
-            found = parametrization.right_inverse(found)
-        for parametrization in own[site.attribute]:
-            found = parametrization(*found) if isinstance(found, tuple) else parametrization(found)
-    except Exception:  # no inverse, or none for these values
-        return False
-    return torch.allclose(found, wanted, rtol=1e-2, atol=1e-6)
+    values = local(site.computed.value())
+    return Value(row, site, values, binding and site.computed.keeps_scale(values))
 
 
 def findings(value: Value) -> Iterator[Finding]:
@@ -229,7 +206,11 @@ def _drawn_difference(value: Value, part: Tensor) -> dict[str, object]:
         beyond = _beyond_bounds(drawn - centre, options)
         if beyond:
             return beyond
-    elif planned and float((drawn - centre).abs().max()) > _outlier(count) * planned:
+    elif (
+        planned
+        and not _is_delta(row)
+        and float((drawn - centre).abs().max()) > _outlier(count) * planned
+    ):
         largest = float((drawn - centre).abs().max()) / planned
         return {"planned_std": plain(planned), "largest_in_std": plain(largest)}
     asymmetric = row.scheme == "trunc_normal" and options.get("a", -2.0) != -options.get("b", 2.0)
@@ -237,6 +218,11 @@ def _drawn_difference(value: Value, part: Tensor) -> dict[str, object]:
     if fixed_mean and abs(mean - centre) > planned * (_SIGMAS / math.sqrt(count) + rounding):
         return {"planned_mean": plain(centre), "measured_mean": plain(mean), "count": count}
     return {}
+
+
+def _is_delta(row: Row) -> bool:
+    """Whether kernels have all their weight in the middle: far out for their spread."""
+    return row.scheme == "delta_orthogonal" or bool(row.scheme.options.get("delta"))
 
 
 def _beyond_bounds(drawn: Tensor, options: dict[str, float]) -> dict[str, object]:
@@ -344,7 +330,7 @@ def untied(rows: Sequence[Row], placed: Sequence[tuple[Row, Site]]) -> Iterator[
         sites.setdefault(row.name, []).append(site)
     for row in rows:
         apart = sites.get(row.name, [])
-        if row.tied and len(apart) > 1 and not any(site.parametrised for site in apart):
+        if row.tied and len(apart) > 1 and not any(site.computed for site in apart):
             names = [site.name for site in apart]
             yield Finding(
                 "init-untied",

@@ -1,22 +1,23 @@
 """What there is to initialise: one site per tensor of the model, with all the names it goes by.
 
 A site is a parameter or a buffer. A tensor that several modules share is one site under its first
-name. A parametrised weight (`torch.nn.utils.parametrize`) is one site under the name that the
-layer uses, `fc.weight`; the raw names `fc.parametrizations.weight.original…` are its others.
+name. A weight that is computed from others (`lampwork.init.computed`) is one site under the name
+that the layer uses, `fc.weight`; the raw names, `fc.parametrizations.weight.original…` or
+`fc.weight_v`, are its others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
+from torch.nn.utils.parametrize import ParametrizationList
 
 from lampwork._core.errors import InputError
+from lampwork.init.computed import Computed, computed
 from lampwork.init.fans import Kind, kind
 
 
@@ -31,7 +32,7 @@ class Site:
         attribute: its name in that module.
         shape: its shape.
         kind: its role, fans and parts.
-        parametrised: whether it is computed from other tensors and written through them.
+        computed: what it is computed from and written through; None for a parameter or buffer.
         sharing: the other modules that hold it.
     """
 
@@ -41,15 +42,20 @@ class Site:
     attribute: str
     shape: torch.Size
     kind: Kind
-    parametrised: bool = False
+    computed: Computed | None = None
     sharing: tuple[nn.Module, ...] = ()
 
     @property
     def stored(self) -> Tensor:
-        """The tensor that is stored now; of a parametrised one the first that it is made from."""
-        if self.parametrised:
-            return next(_lists(self.module)[self.attribute].parameters(recurse=False))
-        return getattr(self.module, self.attribute)
+        """The tensor that is stored now; of a computed one the first that it is made from."""
+        return self.raw[0]
+
+    @property
+    def raw(self) -> list[Tensor]:
+        """The tensors that are stored; several where it is computed."""
+        if self.computed:
+            return list(self.computed.originals().values())
+        return [getattr(self.module, self.attribute)]
 
     @property
     def owners(self) -> tuple[nn.Module, ...]:
@@ -80,13 +86,17 @@ def sites_of(module: nn.Module, path: str = "") -> Iterator[tuple[tuple[int, ...
     prefix = f"{path}." if path else ""
     if isinstance(module, ParametrizationList):
         return  # its tensors belong to the module that is parametrised
-    for name, parametrization in _lists(module).items():
-        raw = dict(parametrization.named_parameters(recurse=False))
-        others = tuple(f"{prefix}parametrizations.{name}.{original}" for original in raw)
-        shape = _shape(parametrization)
-        site = Site(prefix + name, others, module, name, shape, kind(module, name, shape), True)
+    made_from: set[str] = set()
+    for weight in computed(module):
+        raw, shape = weight.originals(), weight.value().shape
+        made_from |= {*raw}
+        others, what = tuple(prefix + name for name in raw), kind(module, weight.attribute, shape)
+        name = weight.attribute
+        site = Site(prefix + name, others, module, name, shape, what, weight)
         yield tuple(id(tensor) for tensor in raw.values()), site
     for name, parameter in module.named_parameters(recurse=False):
+        if name in made_from:
+            continue
         if is_lazy(parameter):
             raise _lazy("parameter", prefix + name)
         what = kind(module, name, parameter.shape)
@@ -115,24 +125,3 @@ def _tie(first: Site, other: Site) -> Site:
         tied=tuple(tied),
         sharing=(*counting.sharing, *shared.owners),
     )
-
-
-def _lists(module: nn.Module) -> dict[str, ParametrizationList]:
-    """The module's parametrised parameters, by the name that the layer uses."""
-    if not is_parametrized(module):
-        return {}
-    lists = cast(dict[str, ParametrizationList], module.parametrizations)
-    return {name: own for name, own in lists.items() if list(own.parameters(recurse=False))}
-
-
-@torch.no_grad()
-def _shape(parametrization: ParametrizationList) -> torch.Size:
-    # Computed in evaluation mode: spectral_norm moves its buffers whenever it is asked in training.
-    flags = [(module, module.training) for module in parametrization.modules()]
-    for module, _ in flags:
-        module.training = False
-    try:
-        return parametrization().shape
-    finally:
-        for module, flag in flags:
-            module.training = flag

@@ -116,7 +116,7 @@ def _stuck_at_zero(
         for value in values
         if value.is_weight
         and value.site.stored.requires_grad
-        and not value.site.parametrised
+        and not value.site.computed
         and bool((value.values == 0).all())
     }
     slopes = rehearsal.slopes
@@ -137,7 +137,7 @@ def _stuck_at_zero(
 
 def _reached(values: Sequence[Value], rehearsal: Rehearsal) -> list[Value]:
     """Those that were trained by this pass: a target network is a copy on purpose."""
-    return [v for v in values if v.site.parametrised or id(v.site.stored) in rehearsal.slopes]
+    return [v for v in values if v.site.computed or id(v.site.stored) in rehearsal.slopes]
 
 
 _FIRST = (

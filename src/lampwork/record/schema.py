@@ -2,7 +2,8 @@
 
     meta      what is known of the run as a whole, one JSON value per key
     tensors   what is measured: a module's output or its gradient, a parameter, its gradient, its
-              update; ids count up in the order of first sight, so they follow the depth
+              update, what goes into the model and into its first layers; ids count up in the
+              order of first sight, so they follow the depth
     steps     the index: one row per recorded step (level 0), or, of old ones in a long run, per
               2^level of them, `step` the first and `last_step` the last, with the time and the
               notes (a JSON object) of the first. `rows` holds the statistics of the newest steps
@@ -54,7 +55,7 @@ CREATE TABLE notes (id INTEGER PRIMARY KEY, step INTEGER NOT NULL, text TEXT NOT
 CREATE TABLE loaders (id INTEGER PRIMARY KEY, dataset TEXT NOT NULL, stats TEXT NOT NULL);
 """
 
-KINDS = ("output", "grad_output", "weight", "grad", "update")
+KINDS = ("output", "grad_output", "weight", "grad", "update", "input")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +64,15 @@ class Tensor:
 
     Attributes:
         id: counts up in the order of first sight.
-        name: dotted name of the module (`output`, `grad_output`) or of the parameter.
+        name: dotted name of the module (`output`, `grad_output`, `input`) or of the parameter.
         kind: one of `KINDS`.
         call: 1 for the first call of a module in a forward pass, 2 for the second, …
-        part: index of the tensor among those of the output, 0 for the first.
+        part: index of the tensor among those of the output or input, 0 for the first.
         shape: as first seen.
         dtype: as torch spells it, without "torch.".
-        facts: what else is known: `module` (class name), `root`, and for parameters
-            `requires_grad` and `optimized`.
+        facts: what else is known: `module` (class name), `root`, for parameters
+            `requires_grad` and `optimized`, for inputs `feeds`, the layer that takes them as
+            they are.
     """
 
     id: int

@@ -45,7 +45,7 @@ _INSERT = {
     "meta": "INSERT OR REPLACE INTO meta VALUES (?, ?)",
     "tensors": "INSERT OR REPLACE INTO tensors VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
     "notes": "INSERT INTO notes (step, text) VALUES (?, ?)",
-    "loaders": "INSERT INTO loaders (dataset, stats) VALUES (?, ?)",
+    "loaders": "INSERT OR REPLACE INTO loaders (id, dataset, stats) VALUES (?, ?, ?)",
 }
 
 
@@ -122,9 +122,15 @@ class Writer:
         if text:
             self._put("notes", (step, text))
 
-    def loader(self, dataset: str, stats: Mapping[str, Any]) -> None:
-        """The timings of one loader over a dataset of the class `dataset`."""
-        self._put("loaders", (dataset, json.dumps(dict(stats))))
+    def loader(self, dataset: str, stats: Mapping[str, Any], number: int | None = None) -> None:
+        """The timings of one loader over a dataset of the class `dataset`.
+
+        Args:
+            dataset: its name.
+            stats: JSON types by name.
+            number: of the loader, from 1; what was told under the same number is replaced.
+        """
+        self._put("loaders", (number, dataset, json.dumps(dict(stats))))
 
     def flush(self, timeout_s: float = CLOSE_TIMEOUT_S) -> bool:
         """Wait until everything put so far is committed; whether it was, within the deadline."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch._C import _functorch as functorch  # pyright: ignore[reportAttributeAccessIssue]
 
 from lampwork._native import stats
-from lampwork._native.stats import Batch, RawRow, rows_of
+from lampwork._native.arrival import Arrival
+from lampwork._native.collected import Collected, Flags, RawRow, rows_of
+from lampwork._native.stats import Batch
 
 __all__ = [
+    "Arrival",
     "Batch",
+    "Collected",
     "Flags",
     "RawRow",
     "alive",
@@ -20,12 +22,10 @@ __all__ = [
     "channel_dim",
     "has_1d_convolutions",
     "measure",
+    "measure_with_channels",
     "readable",
     "rows_of",
 ]
-
-Flags = NDArray[np.bool_] | Tensor
-"""Which channels are alive, bool of shape (channels,): an array, or a tensor on an accelerator."""
 
 _PACKED = (torch.float4_e2m1fn_x2,)  # two numbers in one element
 _CHANNELS_FIRST_3D = (nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d, nn.MaxPool1d, nn.AvgPool1d)
@@ -39,10 +39,21 @@ def measure(tensor: Tensor) -> RawRow | None:
 
     Of a sparse tensor the stored values are measured, of a sharded one the local shard, of a
     complex one real and imaginary parts. None for what holds no numbers to read: meta,
-    quantised, packed and nested tensors, and those inside of `torch.vmap`.
+    quantised, packed and nested tensors, those inside of `torch.vmap`, and while a CUDA graph is
+    captured.
     """
     local = readable(tensor)
     return None if local is None else stats.read(local)
+
+
+def measure_with_channels(tensor: Tensor, dim: int | None) -> tuple[RawRow, Flags | None] | None:
+    """As `measure`, with `alive` of the channels along `dim`, if any."""
+    local = readable(tensor)
+    if local is None:
+        return None
+    if dim is None or local.dim() != tensor.dim():  # of complex numbers each part is a channel
+        return stats.read(local), None if dim is None else alive(tensor, dim)
+    return stats.read_with_channels(local, dim)
 
 
 def readable(tensor: Tensor) -> Tensor | None:
@@ -50,6 +61,8 @@ def readable(tensor: Tensor) -> Tensor | None:
 
     A plain tensor comes back as it is, without being detached.
     """
+    if tensor.is_cuda and torch.cuda.is_current_stream_capturing():
+        return None  # a CUDA graph would repeat the reading, into memory that is then another's
     if functorch.is_functorch_wrapped_tensor(tensor):
         # Inside of torch.vmap there is nothing to read; inside of torch.func.grad there is.
         mapped = functorch.is_batchedtensor(tensor)
@@ -69,10 +82,13 @@ def readable(tensor: Tensor) -> Tensor | None:
 
 
 @torch.no_grad()
-def all_zero(tensor: Tensor) -> bool:
-    """Whether no element differs from 0; of a tensor on an accelerator it waits for the answer."""
+def all_zero(tensor: Tensor) -> bool | Arrival:
+    """Whether no element differs from 0; of a tensor on an accelerator the answer comes later."""
     local = readable(tensor)
-    return local is None or not bool((local != 0).any())
+    if local is None:
+        return True
+    answer = (local == 0).all()
+    return Arrival(answer) if local.is_cuda else bool(answer)
 
 
 def channel_dim(tensor: Tensor, *, channels_first: bool) -> int | None:

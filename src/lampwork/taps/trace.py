@@ -13,7 +13,8 @@ layers it went (`depth`), and from which inputs it comes (`roots`). From these f
 - the closed residual branch: an addition of two tensors of one shape that come from the same
   input, one of them through more layers than the other. The last layers of the longer way close
   the branch; the shorter way is the skip;
-- what each parameter does (`place`): the matrix of a product, a scale, a token.
+- what each parameter does (`place`): the matrix of a product, a scale, a token;
+- which layer feeds which through an activation alone (`feeds`).
 
 Layers are named by their parameters, so a call like `F.linear(x, self.w)` counts as well as a
 module. What runs inside one fused function (LSTM, GRU) stays unseen.
@@ -28,10 +29,10 @@ from torch import nn
 
 from lampwork.taps.forward import as_it_was, call_of, explain, on_meta_as_the_model
 from lampwork.taps.structure import tensors
-from lampwork.taps.uses import Branch, Trace, Use
+from lampwork.taps.uses import Branch, Feed, Trace, Use
 from lampwork.taps.watcher import Watcher
 
-__all__ = ["Branch", "Trace", "Use", "consumers", "trace"]
+__all__ = ["Branch", "Feed", "Trace", "Use", "consumers", "trace"]
 
 
 def consumers(model: nn.Module, example: Any) -> dict[str, Use]:
@@ -60,10 +61,10 @@ def trace(model: nn.Module, example: Any) -> Trace:
     with as_it_was(model):
         try:
             with torch.no_grad(), watcher:
-                model(*args, **kwargs)
+                result = model(*args, **kwargs)
         except Exception as error:
             failed = watcher.failed
             raise explain(
                 model, (args, kwargs), error, failed and (failed.name, failed.inputs)
             ) from error
-    return watcher.found()
+    return watcher.found(result)

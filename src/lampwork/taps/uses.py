@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lampwork.taps.place import Place
 
@@ -39,6 +39,23 @@ class Branch:
 
 
 @dataclass(frozen=True)
+class Feed:
+    """A layer takes what another gives, through one activation and nothing else.
+
+    Attributes:
+        source: the weight of the layer that gives.
+        nonlinearity: the torch functional between them.
+        param: the argument that shapes it; None where it has none.
+        alone: whether nothing but such layers takes what the source gives.
+    """
+
+    source: str
+    nonlinearity: str
+    param: float | None = None
+    alone: bool = True
+
+
+@dataclass(frozen=True)
 class Trace:
     """What one forward pass told.
 
@@ -47,8 +64,11 @@ class Trace:
             a layer's function took, and for those of a normalisation that closes a branch.
         places: name of the parameter → what it does, for every parameter that the pass met.
         branches: the residual branches in the order in which they were closed.
+        feeds: name of a weight → what its layer takes, where that is nothing but another layer's
+            output through an activation.
     """
 
     uses: Mapping[str, Use]
     places: Mapping[str, Place]
     branches: tuple[Branch, ...] = ()
+    feeds: Mapping[str, Feed] = field(default_factory=dict)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lampwork.taps import functions, place
+from lampwork.taps.feeds import Feeds
 from lampwork.taps.notes import Call, Note, called, carried, merge, pointwise, started
 from lampwork.taps.place import Place
 from lampwork.taps.structure import tensors
@@ -28,6 +29,7 @@ class Watcher(TorchFunctionMode):
         self._met: dict[str, tuple[str, float | None]] = {}
         self._seen: dict[str, None] = {}  # a set that keeps the order of the pass
         self._branches: list[Branch] = []
+        self._feeds = Feeds()
         self._before: dict[str, frozenset[str]] = {}
         self._places: dict[str, Place] = {}
         self._widths: dict[str, int] = {}
@@ -38,8 +40,9 @@ class Watcher(TorchFunctionMode):
         for number, tensor in enumerate(inputs):
             self._set(tensor, Note(roots=frozenset([number]), origin=id(tensor)))
 
-    def found(self) -> Trace:
-        """The answer, after the pass."""
+    def found(self, result: Any) -> Trace:
+        """The answer, after the pass that gave this result."""
+        self._feeds.returned(tensors(result))
         closing = frozenset[str]().union(*(branch.closing for branch in self._branches))
         uses = {
             name: Use(*self._met.get(name, ("linear", None)), residual=name in closing)
@@ -49,7 +52,7 @@ class Watcher(TorchFunctionMode):
             name: replace(found, ends=name in self._applied - self._consumed)
             for name, found in self._places.items()
         }
-        return Trace(uses, places, tuple(self._branches))
+        return Trace(uses, places, tuple(self._branches), self._feeds.found())
 
     def __torch_function__(
         self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
@@ -66,6 +69,7 @@ class Watcher(TorchFunctionMode):
         if outputs and any(notes) and not call.name.endswith("_like"):
             note = self._follow(call)
             self._look_for_cuts(call, outputs)
+            self._feeds.see(call, outputs)
             for tensor in outputs:
                 self._set(tensor, note if note.origin else replace(note, origin=id(tensor)))
         return result

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lampwork.diagnose.finding import Finding
+from lampwork.diagnose.pages import meaning
 from lampwork.record.reader import Loader, Record
-from lampwork.view.codes import MEANING
 from lampwork.view.depth import owner
 from lampwork.view.layers import Layer
 from lampwork.view.words import (
@@ -72,7 +72,7 @@ def findings_list(findings: Sequence[Finding], most: int) -> str:
 
 def _finding(finding: Finding) -> str:
     sentence, code = advice(finding)
-    meaning = MEANING.get(finding.code)
+    told = meaning(finding.code)
     numbers = evidence(finding)
     more = len(numbers) - MOST_EVIDENCE
     rest = [("…", f"{more} more in the JSON below")] if more > 0 else []
@@ -84,7 +84,7 @@ def _finding(finding: Finding) -> str:
     parts = [
         f'<li class="finding {severity}"><h3><code>{escape(cut(finding.code))}</code>',
         f'<span class="severity">{_VERDICTS[severity][0]}</span></h3>',
-        f"<p>{escape(meaning[:1].upper() + meaning[1:])}, " if meaning else "<p>",
+        f"<p>{escape(told[:1].upper() + told[1:])}, " if told else "<p>",
         f"{escape(place(finding))}.</p>",
         f'<table class="evidence"><tbody>{rows}</tbody></table>' if rows else "",
         f'<p class="advice">{escape(cut(sentence, 2 * LONGEST))}</p>' if sentence else "",

@@ -17,10 +17,10 @@ from torch.utils.hooks import RemovableHandle
 from lampwork.taps.statistic import (
     Flags,
     RawRow,
-    alive,
     channel_dim,
     has_1d_convolutions,
     measure,
+    measure_with_channels,
 )
 from lampwork.taps.structure import tensors
 from lampwork.taps.tap import Inputs, Taps, Visit, on_gradient
@@ -53,7 +53,7 @@ class _Forward:
     training: bool
     trained: bool = False
     rows: list[tuple[Key, RawRow]] = field(default_factory=list)
-    alive: dict[Key, Flags] = field(default_factory=dict)
+    alive: list[tuple[Key, Flags]] = field(default_factory=list)
     first_run: set[str] = field(default_factory=set)
     hooks: list[RemovableHandle] = field(default_factory=list)
 
@@ -69,13 +69,13 @@ class Taken:
 
     Attributes:
         rows: (key, row as measured); keys repeat over micro-batches.
-        alive: which channels of an output were non-zero anywhere.
+        alive: (key, which channels of an output were non-zero anywhere); keys repeat as well.
         training: whether the model was in training mode; None if no forward was seen.
         forwards: number of forward passes that were trained on.
     """
 
     rows: list[tuple[Key, RawRow]]
-    alive: dict[Key, Flags]
+    alive: list[tuple[Key, Flags]]
     training: bool | None
     forwards: int
 
@@ -114,14 +114,9 @@ class Activations:
         self._forget()
         if self._taps is not None:
             self._taps.restart()  # nobody else does in a model that is only called by its parts
-        silent: dict[Key, Flags] = {}
-        for forward in forwards:
-            for key, channels in forward.alive.items():
-                same = key in silent and silent[key].shape == channels.shape
-                silent[key] = silent[key] | channels if same else channels
         return Taken(
             rows=[row for forward in forwards for row in forward.rows],
-            alive=silent,
+            alive=[flags for forward in forwards for flags in forward.alive],
             training=forwards[-1].training if forwards else None,
             forwards=len(forwards),
         )
@@ -164,14 +159,15 @@ class Activations:
 
     def _output(self, forward: _Forward, visit: Visit, part: int, tensor: Tensor) -> None:
         key = Key("output", visit.name, max(visit.call, 1), part)
-        row = measure(tensor)
-        if row is None:
+        dim = channel_dim(tensor, channels_first=self._channels_first)
+        measured = measure_with_channels(tensor, dim)
+        if measured is None:
             return
+        row, flags = measured
         self._describe(key, visit.module, tensor)
         forward.rows.append((key, row))
-        dim = channel_dim(tensor, channels_first=self._channels_first)
-        if dim is not None:
-            forward.alive[key] = alive(tensor, dim)
+        if flags is not None:
+            forward.alive.append((key, flags))
         if tensor.requires_grad:
             gradient_key = key._replace(kind="grad_output")
             # Described now and not when the gradient comes: ids are to follow the depth.

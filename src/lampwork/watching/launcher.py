@@ -7,7 +7,6 @@ The loss is the scalar that `backward()` is called on.
 
 from __future__ import annotations
 
-import functools
 import os
 import warnings
 import weakref
@@ -20,6 +19,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from lampwork._core.errors import LampworkError
+from lampwork.taps.backward import on_backward
 from lampwork.taps.tap import on_any_forward, on_optimizer_step
 from lampwork.watching.guard import Guard
 from lampwork.watching.session import Watch, watch
@@ -75,7 +75,7 @@ class Launcher:
         self._handles = on_optimizer_step(
             self._guard(self._before_step), self._guard(self._after_step)
         )
-        self._follow_backward()
+        self._backward = on_backward(self._guard(self._note_loss))
 
     def close(self) -> None:
         """Take all hooks off and finish every run."""
@@ -87,7 +87,7 @@ class Launcher:
         self._stop_looking()
         for handle in self._handles:
             handle.remove()
-        Tensor.backward = self._backward
+        self._backward.remove()
 
     def _stop_looking(self) -> None:
         if self._looking is not None:
@@ -136,17 +136,6 @@ class Launcher:
         self._steps += 1
         if self._steps >= LOOK_FOR_STEPS:
             self._stop_looking()
-
-    def _follow_backward(self) -> None:
-        self._backward = original = Tensor.backward
-        note = self._guard(self._note_loss)
-
-        @functools.wraps(original)
-        def backward(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
-            note(tensor)
-            return original(tensor, *args, **kwargs)
-
-        Tensor.backward = backward  # pyright: ignore[reportAttributeAccessIssue]
 
     def _note_loss(self, tensor: Tensor) -> None:
         if tensor.numel() == 1 and len(self._losses) < _MOST_LOSSES:

@@ -6,15 +6,14 @@ when more is known of it (a second optimizer that turns out to own a parameter).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from lampwork._core.summary import COLUMN, Row, merge
 from lampwork.record.schema import Tensor as Description
 from lampwork.record.writer import Writer
-from lampwork.taps.statistic import Flags, RawRow, rows_of
 from lampwork.watching.activations import Key, Seen
 
 DEAD_AFTER = 5
@@ -29,9 +28,16 @@ class Ledger:
         self._silent: dict[Key, NDArray[np.int32]] = {}
         self._counted: dict[Key, int] = {}
 
-    def count_silent(self, alive: dict[Key, Flags]) -> None:
-        """Note which channels of each output (bool, shape (channels,)) were alive in this step."""
-        for key, channels in _flags_to_cpu(alive).items():
+    def count_silent(self, alive: Iterable[tuple[Key, NDArray[np.bool_]]]) -> None:
+        """Note which channels of each output (bool, shape (channels,)) were alive in this step.
+
+        Keys repeat over micro-batches; whatever spoke in one of them is alive.
+        """
+        step: dict[Key, NDArray[np.bool_]] = {}
+        for key, channels in alive:
+            same = key in step and step[key].shape == channels.shape
+            step[key] = step[key] | channels if same else channels
+        for key, channels in step.items():
             before = self._silent.get(key)
             if before is None or before.shape != channels.shape:
                 before = self._silent[key] = np.zeros(channels.shape, np.int32)
@@ -48,10 +54,10 @@ class Ledger:
                 self._known[key] = (number, description)
                 writer.tensor(Description(number, key.name, key.kind, *key[2:], *description))
 
-    def rows(self, measured: list[tuple[Key, RawRow]]) -> dict[int, Row]:
-        """Rows by id, merged over micro-batches, after one transfer per device."""
+    def rows(self, measured: Iterable[tuple[Key, Row]]) -> dict[int, Row]:
+        """Rows by id, merged over micro-batches."""
         merged: dict[Key, Row] = {}
-        for (key, _), row in zip(measured, rows_of([raw for _, raw in measured]), strict=True):
+        for key, row in measured:
             merged[key] = merge(merged[key], row) if key in merged else row
         for key, silent in self._silent.items():
             if key in merged:
@@ -59,17 +65,3 @@ class Ledger:
                 merged[key][COLUMN["units"]] = silent.size
                 merged[key][COLUMN["dead"]] = np.count_nonzero(silent >= enough)
         return {self._known[key][0]: row for key, row in merged.items()}
-
-
-def _flags_to_cpu(alive: dict[Key, Flags]) -> dict[Key, NDArray[np.bool_]]:
-    """Flags as arrays, after one transfer per device."""
-    found = {key: flags for key, flags in alive.items() if not isinstance(flags, Tensor)}
-    far: dict[torch.device, dict[Key, Tensor]] = {}
-    for key, flags in alive.items():
-        if isinstance(flags, Tensor):
-            far.setdefault(flags.device, {})[key] = flags
-    for there in far.values():
-        together = torch.cat(list(there.values())).cpu().numpy()
-        ends = np.cumsum([len(flags) for flags in there.values()])
-        found |= zip(there, np.split(together, ends[:-1]), strict=True)
-    return found

@@ -6,6 +6,7 @@ and summed over micro-batches. A hook on the parameter would see it too early.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from weakref import WeakKeyDictionary
 
@@ -15,7 +16,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from lampwork.taps.statistic import all_zero
+from lampwork.taps.statistic import Arrival, all_zero
 from lampwork.taps.tap import on_gradient
 from lampwork.watching.activations import Key, Seen
 from lampwork.watching.guard import Guard
@@ -43,7 +44,7 @@ class Parameters:
         self._owned = WeakKeyDictionary()
         self._optimized: set[str] = set()
         self._old = Old()
-        self._clean: list[bool] = []
+        self._clean: list[bool | Arrival] = []
         self._clean_for: Optimizer | None = None
         self._clean_handle: RemovableHandle | None = None
         self.seen: dict[Key, Seen] = {}
@@ -69,7 +70,9 @@ class Parameters:
         self.note_optimizer(optimizer)
         self.describe()
         reading = Reading()
-        self._old.add_weights(reading, self._ready(), self.owned_by(optimizer))
+        places = self._old.keep(self.owned_by(optimizer))
+        for name, parameter in self._ready():
+            reading.add(Key("weight", name), parameter, copy_to=places.get(name, 0))
         self._add_gradients(reading, optimizer)
         return reading.rows()
 
@@ -92,14 +95,11 @@ class Parameters:
                 reading.add(Key("grad", name), gradient)
 
     @torch.no_grad()
-    def after_step(self, *, again: bool) -> Rows:
-        """Rows of the updates, new value minus old, and of weights that were not read before.
-
-        Args:
-            again: the next step is likely to be recorded too.
-        """
+    def after_step(self) -> Rows:
+        """Rows of the updates, new value minus old."""
         reading = Reading()
-        self._old.add_updates(reading, self._named, again=again)
+        self._old.add_updates(reading, self._named)
+        self._old.forget()
         return reading.rows()
 
     def watch_stale_gradient(self, optimizer: Optimizer) -> None:
@@ -115,17 +115,23 @@ class Parameters:
                 )
                 return
 
-    def stale_gradient(self, optimizer: Optimizer) -> bool:
+    def stale_gradient(self, optimizer: Optimizer) -> Callable[[], bool]:
         """Whether every backward pass since this optimizer's last step added to a gradient of then.
 
         One pass that found it cleared is enough to acquit: in a GAN the generator's pass runs
         through the discriminator before that one's gradients are cleared. Where another optimizer
-        has stepped in between, nothing is known.
+        has stepped in between, nothing is known. The answer may have to come from a device.
         """
         self.remove()
-        known = optimizer is self._clean_for and bool(self._clean)
+        clean = self._clean if optimizer is self._clean_for else []
         self._clean_for = None
-        return known and not any(self._clean)
+
+        def stale() -> bool:
+            return bool(clean) and not any(
+                bool(c.array()) if isinstance(c, Arrival) else c for c in clean
+            )
+
+        return stale
 
     def remove(self) -> None:
         """Take the hook off, if there is one."""

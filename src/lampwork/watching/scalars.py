@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from lampwork._core.errors import InputError
 from lampwork.record.writer import Writer
+from lampwork.taps.statistic import Arrival
 
 _MOST_PENDING = 1000
 
@@ -20,6 +22,7 @@ class Scalars:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._pending: list[tuple[int, str, Tensor]] = []
+        self._sent: deque[tuple[list[tuple[int, str]], Arrival]] = deque()
 
     def add(self, step: int, name: str, value: float | Tensor) -> None:
         """Keep one number.
@@ -31,18 +34,31 @@ class Scalars:
             # A copy: the user may go on adding to it.
             self._pending.append((step, name, value.detach().clone().reshape(())))
             if len(self._pending) >= _MOST_PENDING:
-                self.resolve()
+                self.send()
         else:
             self._writer.scalar(step, name, _number(name, value))
 
-    def resolve(self) -> None:
-        """Read the numbers that wait on an accelerator: one transfer per device and dtype."""
+    def send(self) -> None:
+        """Let the numbers that wait on an accelerator travel, and write those that have arrived."""
         pending, self._pending = self._pending, []
         for kind in dict.fromkeys((value.device, value.dtype) for _, _, value in pending):
             here = [item for item in pending if (item[2].device, item[2].dtype) == kind]
-            values = torch.stack([value for _, _, value in here]).tolist()
-            for (step, name, _), value in zip(here, values, strict=True):
-                self._writer.scalar(step, name, float(value))
+            together = torch.stack([value for _, _, value in here])
+            # Only CUDA's float64 is sure to exist, and only it has all digits.
+            wide = together.double() if together.is_cuda else together.cpu().double()
+            self._sent.append(([(step, name) for step, name, _ in here], Arrival(wide)))
+        self._write()
+
+    def resolve(self) -> None:
+        """Write all numbers; waits for those that are on an accelerator."""
+        self.send()
+        self._write(wait=True)
+
+    def _write(self, *, wait: bool = False) -> None:
+        while self._sent and (wait or self._sent[0][1].here):
+            names, arrival = self._sent.popleft()
+            for (step, name), value in zip(names, arrival.array().tolist(), strict=True):
+                self._writer.scalar(step, name, value)
 
 
 def _can_wait(value: Tensor) -> bool:

@@ -25,23 +25,27 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from lampwork._core import meters, ranks
+from lampwork._core import origins, ranks
 from lampwork._core.clock import monotonic_s
 from lampwork._core.errors import InputError
 from lampwork.record import runs
 from lampwork.record.writer import Writer
 from lampwork.taps import select
+from lampwork.taps.statistic import Flags
 from lampwork.taps.tap import on_optimizer_step
-from lampwork.watching.activations import Activations
+from lampwork.watching.activations import Activations, Key
+from lampwork.watching.deliveries import Deliveries, numbers
 from lampwork.watching.guard import Guard, log
 from lampwork.watching.images import as_pixels
 from lampwork.watching.ledger import Ledger
+from lampwork.watching.loaders import Loaders
 from lampwork.watching.notebook import as_html
 from lampwork.watching.parameters import Parameters
 from lampwork.watching.reading import Rows
 from lampwork.watching.scalars import Scalars
 from lampwork.watching.schedule import Schedule
 from lampwork.watching.snapshots import Snapshots
+from lampwork.watching.witness import Witness
 
 if TYPE_CHECKING:
     from lampwork.diagnose.finding import Finding
@@ -102,8 +106,11 @@ class Watch:
         self._activations = Activations(self._model, self._modules, self._guard)
         self._parameters = Parameters(self._model, self._guard)
         self._snapshots = Snapshots(self._model, self._guard) if self._pictures else None
-        self._ledger = Ledger()
+        self._witness = Witness(self._model, lambda: self._schedule.due(self.step))
+        self._ledger, self._loaders = Ledger(), Loaders()
+        self._deliveries = Deliveries(self._ledger)
         self._rows: Rows = []
+        self._alive: list[tuple[Key, Flags]] = []
         self._notes: dict[str, Any] = {}
         self._optimizers: list[str] = []
         self._stepping: list[Optimizer] = []
@@ -122,8 +129,7 @@ class Watch:
         atexit.unregister(self.stop)
         if os.getpid() != self._owner:
             return  # in a forked child: the run is its parent's
-        for meter in meters.entered(since_s=self._began):
-            writer.loader(meter.dataset, meter.figures())
+        self._loaders.tell(writer)
         Guard(self._untap)(self._write_end)(writer)
         writer.meta("finished", True)
         error = writer.close()
@@ -227,6 +233,7 @@ class Watch:
         assert self.path is not None
         if self._writer is not None:
             self._scalars.resolve()
+            self._deliveries.arrive(wait=True)
             self._writer.flush()
         return Record(self.path)
 
@@ -244,6 +251,7 @@ class Watch:
             "argv": sys.argv,
             "optimizers": [],
             "finished": False,
+            **origins.told(self._model.modules()),
         }
 
     def abandon(self) -> None:
@@ -260,6 +268,7 @@ class Watch:
 
     def _tap(self) -> None:
         self._activations.install()
+        self._witness.install()
         if self._snapshots is not None:
             self._snapshots.install()
 
@@ -267,6 +276,7 @@ class Watch:
         # The optimizer hooks stay: torch forbids removing them from inside one of them.
         self._activations.remove()
         self._parameters.remove()
+        self._witness.remove()
         if self._snapshots is not None:
             self._snapshots.remove()
 
@@ -293,6 +303,8 @@ class Watch:
             self._optimizers.append(type(optimizer).__name__)
         if self._schedule.due(self.step):
             self._guard(self._write_step)(optimizer)
+        else:
+            self._guard(self._deliveries.arrive)()
         self.step += 1
         self._guard(self._await_step)(optimizer)
 
@@ -310,11 +322,11 @@ class Watch:
         self._notes = {
             "training": self._model.training if taken.training is None else taken.training,
             "stale_gradient": self._parameters.stale_gradient(optimizer),
-            "lr": [float(group["lr"]) for group in optimizer.param_groups if "lr" in group],
+            "lr": numbers([group["lr"] for group in optimizer.param_groups if "lr" in group]),
             "optimizer": type(optimizer).__name__,
             "forwards": taken.forwards,
         }
-        self._ledger.count_silent(taken.alive)
+        self._alive = taken.alive
         if self._snapshots is not None:
             self._snapshots.remove()  # the probe is taken
             if self._snapshots.due(self.step):
@@ -327,25 +339,36 @@ class Watch:
             before = [(key, row) for key, row in self._rows if key.kind != "grad"]
             self._rows = before + taken.rows + self._parameters.gradients(optimizer)
             self._notes |= {"training": taken.training, "forwards": taken.forwards}
-            self._ledger.count_silent(taken.alive)
+            self._alive = self._alive + taken.alive
 
     def _write_step(self, optimizer: Optimizer) -> None:
         assert self._writer is not None
         self._read_closure(optimizer)
-        self._rows += self._parameters.after_step(again=self._schedule.dense)
-        self._ledger.announce({**self._activations.seen, **self._parameters.seen}, self._writer)
-        rows = self._ledger.rows(self._rows)
-        self._rows = []
-        self._scalars.resolve()
+        witnessed, notes = self._witness.take()
+        self._rows += self._parameters.after_step() + witnessed
+        self._notes |= notes
+        seen = {**self._activations.seen, **self._parameters.seen, **self._witness.seen}
+        self._ledger.announce(seen, self._writer)
+        self._scalars.send()
+        self._loaders.tell_at_times(self._writer)
+        if loaded := self._loaders.so_far():
+            self._notes["loaded"] = loaded
         now = monotonic_s()
-        self._writer.step(self.step, now - self._began, rows, self._notes)
+        elapsed_s = now - self._began
+        self._deliveries.send(
+            self._writer, self.step, elapsed_s, self._rows, self._alive, self._notes
+        )
+        self._rows, self._alive = [], []
+        self._witness.tell(self._writer)
         # The guard has not yet added the time of the callback that we are in; it is small.
-        cost = self._guard.cost_s - self._cost_before_s
-        self._cost_before_s = self._guard.cost_s
+        spent_s = self._guard.cost_s + self._witness.cost_s
+        cost = spent_s - self._cost_before_s
+        self._cost_before_s = spent_s
         self._schedule.recorded(self.step, cost, now - self._step_began - cost)
 
     def _await_step(self, last: Optimizer) -> None:
         self._step_began = monotonic_s()
+        self._witness.next_step(recorded=self._schedule.due(self.step))
         if self._schedule.due(self.step):
             self._tap()
             self._parameters.watch_stale_gradient(last)
@@ -353,10 +376,12 @@ class Watch:
             self._activations.remove()
 
     def _write_end(self, writer: Writer) -> None:
+        self._deliveries.arrive(wait=True)
         writer.meta("steps", self.step)
         writer.meta("optimizers", self._optimizers)
         self._scalars.resolve()
         if self.step > 0:
+            self._witness.tell(writer)
             self._parameters.describe()
             self._ledger.announce(self._parameters.seen, writer)
             if self._snapshots is not None and not self._guard.failed:

@@ -124,7 +124,7 @@ class _Packer(ForkingPickler):
     def _tensor(self, tensor: Tensor) -> Any:
         dtype, shape = tensor.dtype, tuple(tensor.shape)
         if not tensor.numel():
-            return _empty, (dtype, shape, tensor.stride())
+            return empty, (dtype, shape, tensor.stride())
         storage = tensor.untyped_storage()
         address, size = storage.data_ptr(), storage.nbytes()
         first = self._by_storage.get((address, size))
@@ -143,7 +143,7 @@ class _Packer(ForkingPickler):
         dense = tensor.is_contiguous() and 1 not in shape
         if dense and size == tensor.numel() * dtype.itemsize:
             return _whole, (pickle.PickleBuffer(_MARK), dtype, shape)
-        return _strided, (
+        return strided, (
             pickle.PickleBuffer(_MARK),
             dtype,
             shape,
@@ -182,13 +182,14 @@ def _whole(buffer: Any, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
     return torch.frombuffer(buffer, dtype=dtype).resize_(shape)
 
 
-def _strided(
+def strided(
     buffer: Any,
     dtype: torch.dtype,
     shape: tuple[int, ...],
     stride: tuple[int, ...],
     offset: int,
 ) -> Tensor:
+    """A tensor over the memory of a buffer, whose size is a multiple of the dtype's."""
     flat = torch.frombuffer(buffer, dtype=dtype)
     return flat.set_(flat.untyped_storage(), offset, shape, stride)
 
@@ -201,5 +202,6 @@ def _alias(
     return none.set_(first.untyped_storage(), offset, shape, stride)
 
 
-def _empty(dtype: torch.dtype, shape: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
+def empty(dtype: torch.dtype, shape: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
+    """A tensor without values; its memory, if it needs any, holds anything."""
     return torch.empty_strided(shape, stride, dtype=dtype, device="cpu")

@@ -7,6 +7,7 @@ cannot be pickled, or is larger, has no fingerprint, and its workers are not kep
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import enum
 import functools
@@ -21,11 +22,10 @@ from hashlib import blake2b
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from lampwork.data.arena.packing import is_plain
+from lampwork.data.arena.packing import empty, is_plain, strided
 
 MOST_BYTES = 16 << 20
 """Beyond this, starting workers anew costs less than looking."""
@@ -170,7 +170,7 @@ class _ByValue(ForkingPickler):
     def __init__(self, file: io.BytesIO, code: list[Any]) -> None:
         super().__init__(file, pickle.HIGHEST_PROTOCOL)
         self._code = code
-        self._memories: dict[int, np.ndarray[Any, Any]] = {}
+        self._memories: dict[int, tuple[torch.UntypedStorage, bytearray]] = {}
         self._whole: set[type] = set()
 
     def reducer_override(self, value: Any) -> Any:
@@ -192,15 +192,19 @@ class _ByValue(ForkingPickler):
         if type(tensor) is not Tensor or not is_plain(tensor):
             raise Unclear
         storage = tensor.untyped_storage()
-        if storage.nbytes() > MOST_BYTES or storage.is_shared():
+        size = storage.nbytes()
+        if size > MOST_BYTES or size % tensor.element_size() or storage.is_shared():
             raise Unclear
-        # Views of one memory stay so: it is written down once, as an array.
-        memory = self._memories.get(storage.data_ptr())
-        if memory is None:
-            memory = torch.empty(0, dtype=torch.uint8).set_(storage).numpy()
-            self._memories[storage.data_ptr()] = memory
-        place = (tensor.storage_offset(), tuple(tensor.shape), tensor.stride())
-        return _tensor, (memory, tensor.dtype, *place)
+        looks = (tensor.dtype, tuple(tensor.shape), tensor.stride())
+        if not size:
+            return empty, looks
+        # Views of one memory stay so: it is written down once. Plain bytes are what pickle is
+        # quickest at. The storage is kept with them, so that no other gets its address.
+        address = storage.data_ptr()
+        if address not in self._memories:
+            held = (ctypes.c_char * size).from_address(address)
+            self._memories[address] = (storage, bytearray(held))
+        return strided, (self._memories[address][1], *looks, tensor.storage_offset())
 
 
 _OWN_PICKLE = ("__reduce__", "__reduce_ex__", "__getstate__", "__setstate__")
@@ -210,14 +214,3 @@ def _has_own_pickle(kind: type) -> bool:
     """Whether the user's code says how objects of this class are pickled."""
     own = [vars(part).get(name) for part in kind.__mro__ for name in _OWN_PICKLE]
     return any(isinstance(it, types.FunctionType) and not _installed(it.__module__) for it in own)
-
-
-def _tensor(
-    memory: np.ndarray[Any, Any],
-    dtype: torch.dtype,
-    offset: int,
-    shape: tuple[int, ...],
-    stride: tuple[int, ...],
-) -> Tensor:
-    storage = torch.from_numpy(memory).untyped_storage()
-    return torch.empty(0, dtype=dtype, device="cpu").set_(storage, offset, shape, stride)

@@ -1,0 +1,108 @@
+"""The loss functions of a step and their targets, looked at just before each backward pass.
+
+At a recorded step all that the graph tells; at the first few steps of a run also whether the same
+targets come again, which shows at neighbouring steps only. A walk over the last nodes of a graph
+takes some 30 µs; nothing of the graph is kept.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from lampwork.taps.criterion import Criterion, criteria
+from lampwork.watching.excerpt import excerpt, fingerprint, to_arrays
+from lampwork.watching.labels import describe, labels, mean_loss
+from lampwork.watching.passes import Passes
+
+FIRST_STEPS = 64
+"""Steps at the start of a run of which the targets are known again, recorded or not."""
+_MOST = 16
+"""Backward passes of a step that are looked at."""
+
+
+class Losses:
+    """What the backward passes of one step started from.
+
+    Args:
+        passes: the forward passes of the model at this step, to know its outputs by.
+    """
+
+    def __init__(self, passes: Passes) -> None:
+        self._passes = passes
+        self._told: list[tuple[dict[str, Any], int | None, list[Tensor | None]]] = []
+        self._seen = 0
+        self._first: list[list[Tensor] | str | None] = []
+        self._now: list[Tensor] = []
+
+    def look(self, loss: Tensor, *, recorded: bool) -> None:
+        """Note what a loss was computed with; of a step that is not recorded, only the targets."""
+        early = len(self._first) < FIRST_STEPS
+        if self._seen >= _MOST or not (recorded or early):
+            return
+        self._seen += 1
+        for criterion in criteria(loss):
+            of_class = labels(criterion)
+            if early:
+                target = None if criterion.target is None else excerpt(criterion.target)
+                self._now += [] if target is None else [target]
+            if recorded:
+                told = self._describe(criterion)
+                kept = [of_class, mean_loss(criterion)]
+                self._told.append((told, criterion.ignored, kept))
+
+    def _describe(self, criterion: Criterion) -> dict[str, Any]:
+        known = self._passes.outputs
+        direct = bool(known.intersection(criterion.trail)) if known else None
+        told = {"name": criterion.name, "shape": criterion.shape, "direct": direct}
+        if criterion.classes is not None:
+            told["classes"] = criterion.classes
+        if criterion.squashed is not None:
+            told["squashed"] = criterion.squashed
+            told["at"] = self._passes.squashers.get(criterion.squasher or -1)
+        if criterion.broadcast is not None:
+            told["broadcast"] = criterion.broadcast
+        return told
+
+    def next_step(self) -> None:
+        """A step has ended."""
+        if len(self._first) < FIRST_STEPS:
+            self._first.append(self._now or None)
+            self._now = []
+        self._told.clear()
+        self._seen = 0
+
+    def notes(self) -> dict[str, Any]:
+        """`criterion`, the loss function that says most, and `targets`; of a recorded step."""
+        if not self._told:
+            return {}
+        tensors = [t for _, _, kept in self._told for t in kept if t is not None]
+        arrays = iter(to_arrays(tensors))
+        read = [
+            (told, ignored, [None if t is None else next(arrays) for t in kept])
+            for told, ignored, kept in self._told
+        ]
+        for told, _, (_, value) in read:
+            if value is not None:
+                told["value"] = None if not np.isfinite(value) else round(float(value), 5)
+        # Of a step in which a model's output went into one loss and past it into another, that one.
+        own = [item for item in read if item[0]["direct"]] or read
+        fullest = max(own, key=lambda item: ("classes" in item[0], item[2][0] is not None))
+        found: dict[str, Any] = {"criterion": dict(fullest[0])}
+        for key in ("squashed", "at", "broadcast"):
+            for told, _, _ in own:
+                if told.get(key) is not None:
+                    found["criterion"].setdefault(key, told[key])
+        classes = [kept[0] for told, _, kept in own if kept[0] is not None]
+        targets = describe(classes, fullest[1])
+        return found if targets is None else found | {"targets": targets}
+
+    def first_targets(self) -> list[str | None]:
+        """Fingerprints of the targets of the first steps, None where there were none."""
+        waiting = [(i, kept) for i, kept in enumerate(self._first) if isinstance(kept, list)]
+        arrays = iter(to_arrays([target for _, kept in waiting for target in kept]))
+        for i, kept in waiting:
+            self._first[i] = fingerprint([next(arrays) for _ in kept])
+        return [kept if isinstance(kept, str) else None for kept in self._first]

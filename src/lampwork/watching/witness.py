@@ -1,0 +1,86 @@
+"""What besides the tensors of a model tells why it does not learn: its batches, losses, modes.
+
+Watched at recorded steps, and as little as possible between them; everything goes into the notes
+of a step or the facts of the run. A mistake in here ends the witness and not the recording.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from lampwork.record.writer import Writer
+from lampwork.taps.backward import Listening, on_backward
+from lampwork.watching.activations import Key, Seen
+from lampwork.watching.guard import Guard
+from lampwork.watching.losses import Losses
+from lampwork.watching.passes import Passes
+from lampwork.watching.reading import Rows
+
+
+class Witness:
+    """Everything of that kind for one model.
+
+    Args:
+        model: the model.
+        recorded: whether the step under way is to be recorded.
+    """
+
+    def __init__(self, model: nn.Module, recorded: Callable[[], bool]) -> None:
+        self._recorded = recorded
+        self._guard = Guard(self.remove)
+        self._passes = Passes(model, self._guard)
+        self._losses = Losses(self._passes)
+        self._told: dict[str, Any] = {}
+        self._listening: Listening | None = on_backward(self._guard(self._before_backward))
+
+    @property
+    def cost_s(self) -> float:
+        """Seconds that it has taken so far."""
+        return self._guard.cost_s
+
+    @property
+    def seen(self) -> dict[Key, Seen]:
+        """What the record tells about the tensors of `take`."""
+        return self._passes.seen
+
+    def install(self) -> None:
+        """Put the hooks of a recorded step on."""
+        if not self._guard.failed:
+            self._passes.install()
+
+    def remove(self) -> None:
+        """Take all hooks off, for good."""
+        self._passes.remove()
+        if self._listening is not None:
+            self._listening.remove()
+            self._listening = None
+
+    def take(self) -> tuple[Rows, dict[str, Any]]:
+        """Rows and notes of the recorded step that ends."""
+        notes: dict[str, Any] = {}
+        self._guard(lambda: notes.update(self._passes.notes() | self._losses.notes()))()
+        return self._passes.rows, notes
+
+    def next_step(self, *, recorded: bool) -> None:
+        """A step has ended, and whether the next one is to be recorded."""
+        if not recorded:
+            self._passes.remove()
+        self._passes.next_step()
+        self._losses.next_step()
+
+    def tell(self, writer: Writer) -> None:
+        """Write what is known of the run as a whole, as far as it has changed."""
+        self._guard(self._tell)(writer)
+
+    def _tell(self, writer: Writer) -> None:
+        facts = {"first_targets": self._losses.first_targets()}
+        for key, value in facts.items():
+            if self._told.get(key) != value and any(value):
+                self._told[key] = value
+                writer.meta(key, value)
+
+    def _before_backward(self, loss: Tensor) -> None:
+        self._losses.look(loss, recorded=self._recorded())
