@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 class Kept:
     """Workers between two epochs, and what they were hired for.
 
+    An unused copy of the dataset can be had from the shipment of the crew.
+
     Attributes:
         crew: the workers.
         terms: the settings that they were started with.
         digest: of what they load, see `fingerprint`.
-        shipped: whether the dataset lies in the shipment, from which an unused copy can be had.
     """
 
-    def __init__(self, crew: Crew, terms: tuple[Any, ...], digest: bytes, *, shipped: bool) -> None:
+    def __init__(self, crew: Crew, terms: tuple[Any, ...], digest: bytes) -> None:
         self.crew = crew
         self.terms = terms
         self.digest = digest
-        self.shipped = shipped
 
 
 def hire(loader: DataLoader, dataset: Any) -> tuple[Crew, bool]:
@@ -51,16 +51,15 @@ def hire(loader: DataLoader, dataset: Any) -> tuple[Crew, bool]:
     looks = _fingerprint(loader, dataset)
     if kept is not None:
         if looks is not None and _unchanged(kept, loader, looks[0]):
-            if not kept.shipped:  # forked workers have used the copy that they inherited
-                kept.crew.shipment.put(looks[1])
-                kept.shipped = True
             loader._own.hired = kept
             return kept.crew, True
         kept.crew.close()
     crew, shipped = _new(loader, dataset)
     loader._own.hired = None
     if looks is not None:
-        loader._own.hired = Kept(crew, _terms(loader), looks[0], shipped=shipped)
+        if not shipped:  # forked workers use up the copy that they inherit
+            crew.shipment.put(looks[1])
+        loader._own.hired = Kept(crew, _terms(loader), looks[0])
     return crew, shipped
 
 

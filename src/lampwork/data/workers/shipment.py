@@ -64,6 +64,11 @@ class Shipment:
         os.ftruncate(self.fd, len(pickled))
         os.pwrite(self.fd, pickled, 0)
 
+    @property
+    def filled(self) -> bool:
+        """Whether there is something to unpack."""
+        return os.fstat(self.fd).st_size > 0
+
     def unpack(self, worker: int) -> Any:
         """In a worker: a copy of its own of the value."""
         _carried[:] = self._fds

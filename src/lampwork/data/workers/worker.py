@@ -107,6 +107,8 @@ class _Worker:
         self._stacking = Stacking()
         self._stacking.install()
         self._fetcher: Fetcher | None = None
+        self._unused: Any = None
+        """A copy of what lies in the shipment, made while there was nothing else to do."""
         self._unable: ExceptionWrapper | None = None
         """What went wrong at the beginning of the epoch: told with its first task, as by torch."""
         self._ended = False
@@ -134,18 +136,26 @@ class _Worker:
             if kind == Kind.END:
                 return
             if kind == Kind.REST:
+                self._prepare()
                 continue
             if kind == Kind.BEGIN:
                 self._begin(pickle.loads(body))
             else:
                 self._fulfil(*task_of(kind, body))
 
+    def _prepare(self) -> None:
+        """Unpack for the next epoch; what fails here fails again there, and is told."""
+        with contextlib.suppress(Exception):
+            if self._shipment.filled:
+                self._unused = self._shipment.unpack(self._desk.number)
+
     def _begin(self, epoch: Epoch) -> None:
         self._ended, self._unable, self._fetcher = False, None, None
         where = f"in DataLoader worker process {self._desk.number}"
         try:
             if epoch.shipped:
-                job, self._dataset = self._shipment.unpack(self._desk.number)
+                unused, self._unused = self._unused, None
+                job, self._dataset = unused or self._shipment.unpack(self._desk.number)
                 self._job = job or self._job
             if epoch.fresh:
                 self._start_afresh(epoch)
@@ -176,7 +186,10 @@ class _Worker:
         number = self._desk.number
         seed = epoch.seed + number
         random.seed(seed)
-        torch.manual_seed(seed)
+        if torch.accelerator.current_accelerator() is None:  # of those that torch was built for
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)  # which notes the stack, for each accelerator
         np.random.seed(torchs._generate_state(epoch.seed, number))
         torchs._worker_info = torchs.WorkerInfo(
             id=number, num_workers=self._job.workers, seed=seed, dataset=self._dataset
