@@ -26,6 +26,32 @@ def test_the_whole_range_is_what_the_record_says(run):
     )
 
 
+def test_summaries_hold_every_statistic(run):
+    """All statistics of a range come in one reading, the same numbers as one by one."""
+    timeline = Timeline(run)
+    found = timeline.summaries([2, 0], points=1)
+    for statistic in STATISTICS:
+        series = timeline.series([2, 0], statistic, points=1)
+        np.testing.assert_array_equal(getattr(found.summary, statistic), series.values)
+    assert (found.first.tolist(), found.last.tolist()) == ([0], [10])
+
+
+def test_the_present_is_told_without_the_past(run):
+    """Last values, first step, counts and notes are the record's own."""
+    record, timeline = Record(run), Timeline(run)
+    assert timeline.latest() == {n: record.scalar(n)[1][-1] for n in record.scalar_names}
+    assert timeline.first_step() == record.steps[0]
+    assert timeline.tensor_count() == len(record.tensors)
+    assert timeline.told()[1] == record.notes
+    assert timeline.loaders() == record.loaders
+    curves = timeline.all_scalars()
+    assert list(curves) == record.scalar_names
+    for name, curve in curves.items():
+        np.testing.assert_array_equal(curve.mean, timeline.scalars(name).mean)
+    news = timeline.since(timeline.now())
+    assert [news.steps, news.scalars, news.pictures, news.notes] == [[], [], [], []]
+
+
 def test_a_tensor_that_is_not_there_is_nan(run):
     """An id that nobody has, or a range without a step, gives NaN or nothing and no error."""
     timeline = Timeline(run)
@@ -52,6 +78,8 @@ def test_pictures_are_listed_without_pixels_and_fetched_by_step(run):
     assert (shot.step, shot.name, shot.kind, shot.shape) == (0, "conv", "kernels", (2, 3, 3))
     assert timeline.pictures("conv", 0)[0].pixels.ravel().tolist() == list(range(18))
     assert timeline.pictures("conv", 1) == []
+    assert timeline.picture(shot.id).pixels.shape == shot.shape
+    assert timeline.picture(99) is None
 
 
 def test_news_come_once_each(tmp_path, row):

@@ -29,6 +29,7 @@ class Build:
         self.arrays: dict[tuple[str, str, int], np.ndarray] = {}
         self._ids: dict[tuple[str, str, int, int], int] = {}
         self._rows: dict[int, dict[int, np.ndarray]] = {}
+        self._notes: dict[int, dict[str, object]] = {}
 
     def add(
         self, kind: str, name: str, step: int, array: np.ndarray, *,
@@ -44,6 +45,10 @@ class Build:
             )
         self.arrays[kind, name, step] = array
         self._rows.setdefault(step, {})[self._ids[key]] = row(array, units, dead)
+
+    def note(self, step: int, **notes: object) -> None:
+        """What the session says of a step that has rows."""
+        self._notes.setdefault(step, {}).update(notes)
 
     def add_pictures(self) -> Build:
         """Every kind of picture at steps 0 and 30."""
@@ -61,7 +66,8 @@ class Build:
 
     def read(self) -> Record:
         for step, rows in sorted(self._rows.items()):
-            self.writer.step(step, 0.5 * step, rows, {"training": True})
+            notes = {"training": True, **self._notes.get(step, {})}
+            self.writer.step(step, 0.5 * step, rows, notes)
         assert self.writer.close() is None
         return Record(self.folder)
 

@@ -141,10 +141,10 @@ def test_scalars_are_the_logged_ones(client):
     assert loss["steps"] == list(range(31))
     np.testing.assert_allclose(loss["mean"], expected, rtol=1e-5)
     short = client.get("/api/runs/mlp/scalars?points=2").json()[0]
-    np.testing.assert_allclose(short["mean"], [np.mean(expected[:15]), np.mean(expected[15:])],
+    np.testing.assert_allclose(short["mean"], [np.mean(expected[:16]), np.mean(expected[16:])],
                                rtol=1e-5)  # fmt: skip
-    np.testing.assert_allclose(short["high"], [expected[0], expected[15]], rtol=1e-5)
-    np.testing.assert_allclose(short["low"], [expected[14], expected[30]], rtol=1e-5)
+    np.testing.assert_allclose(short["high"], [expected[0], expected[16]], rtol=1e-5)
+    np.testing.assert_allclose(short["low"], [expected[15], expected[30]], rtol=1e-5)
 
 
 def test_a_loss_that_is_not_finite_is_told(build):
@@ -177,7 +177,63 @@ def test_a_zoomed_heat_map_holds_only_its_steps(client):
     header, values = array(client.get("/api/runs/mlp/heat?from=10&to=30&points=1"))
     assert (header["starts"], header["ends"]) == ([10], [30])
     _, whole = array(client.get("/api/runs/mlp/heat"))
-    np.testing.assert_allclose(values[:, 0], whole[:, 1:].mean(axis=1), rtol=1e-5)
+    together = np.sqrt((whole[:, 1:].astype(float) ** 2).mean(axis=1))
+    np.testing.assert_allclose(values[:, 0], together, rtol=1e-5)
+
+
+def test_the_share_of_waiting_is_told_step_by_step(build):
+    """From what each step noted of its loaders come the present share of waiting and throughput."""
+    made = build("fed", steps=41)
+    for step in range(0, 41, 10):
+        made.add("output", "fc", step, np.ones(3))
+        # Steps take 0.5 s; a tenth of the time is waited for data, later a half.
+        slow = max(step - 30, 0)
+        loaded = {"wait_s": 0.5 * (0.1 * (step - slow) + 0.5 * slow), "samples": 32 * step}
+        made.note(step, loaded=loaded)
+    made.read()
+    client = TestClient(app(made.folder.parent, PAGE), base_url=HOME)
+    told = client.get("/api/runs/fed/timing").json()
+    assert told["curve"]["steps"] == told["share_curve"]["steps"] == [10, 20, 30, 40]
+    np.testing.assert_allclose(told["share_curve"]["mean"], [0.1, 0.1, 0.1, 0.5], rtol=1e-5)
+    np.testing.assert_allclose(told["rate_curve"]["mean"], [64] * 4, rtol=1e-5)
+    assert (told["data_share"], told["samples_per_s"]) == (pytest.approx(0.5), pytest.approx(64))
+
+
+def test_a_ratio_is_of_an_update_and_its_weight(client, mlp):
+    """The rms of each update is divided by the rms of the weight of the same name."""
+    _, values = array(client.get("/api/runs/mlp/heat?kind=update&statistic=update_ratio"))
+    rms = lambda kind: np.sqrt(np.mean(mlp.arrays[kind, "layers.0.weight", 10] ** 2))  # noqa: E731
+    assert values[0, 1] == pytest.approx(rms("update") / rms("weight"), rel=1e-5)
+    assert np.isnan(values[1]).all()  # a bias that is zero
+
+
+def test_the_plan_and_its_check_are_shown(build):
+    """What a run was told of its first values, and the signal of the first step, come unchanged."""
+    rows = [{"name": "fc.weight", "std": float("nan")}]
+    made = build("planned", plan={"seed": 3, "rows": rows}, check={"verdict": "PASS"})
+    made.add("output", "fc", 0, np.full(4, 3.0), module="Linear")
+    made.add("grad_output", "fc", 0, np.full(4, 0.5))
+    made.add("weight", "fc.weight", 0, np.array([[-1.0, 1.0]]))
+    made.read()
+    client = TestClient(app(made.folder.parent, PAGE), base_url=HOME)
+    told = client.get("/api/runs/planned/initialisation").json()
+    assert told["plan"] == {"seed": 3, "rows": [{"name": "fc.weight", "std": "NaN"}]}
+    assert told["check"] == {"verdict": "PASS"}
+    (layer,) = told["layers"]
+    assert (layer["output_rms"], layer["grad_rms"], layer["weight_std"]) == (3.0, 0.5, 1.0)
+
+
+def test_a_run_that_ended_tells_its_own_verdict(mlp):
+    """Findings are those of the run's report.json, until then those of the rules."""
+    mlp.read()
+    client = TestClient(app(mlp.folder.parent, PAGE), base_url=HOME)
+    finding = {"code": "act-dead", "severity": "fail", "where": "layers.0", "step": 3,
+               "evidence": {"dead_share": 0.5}, "advice": "Do this.\nso()"}  # fmt: skip
+    (mlp.folder / "report.json").write_text(json.dumps({"findings": [finding]}))
+    told = client.get("/api/runs/mlp/findings").json()
+    assert (told["verdict"], [one["code"] for one in told["findings"]]) == ("fail", ["act-dead"])
+    assert told["findings"][0]["evidence"] == [["dead share", "50 %"]]
+    assert told["findings"][0]["fix"] == "so()"
 
 
 def test_a_broken_tensor_is_infinite_on_the_heat_map(build):
@@ -207,7 +263,7 @@ def test_a_picture_is_a_png_of_its_pixels(build, tmp_path):
 
     record = build("pictured").add_pictures().read()
     client = TestClient(app(record.path.parent, PAGE), base_url=HOME)
-    (tmp_path / "film.png").write_bytes(client.get("/api/runs/pictured/pictures/0.png").content)
+    (tmp_path / "film.png").write_bytes(client.get("/api/runs/pictured/pictures/1.png").content)
     found = np.round(imread(tmp_path / "film.png") * 255).astype(np.uint8)
     np.testing.assert_array_equal(found, record.pictures[0].pixels.reshape(-1, 5))
 

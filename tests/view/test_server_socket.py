@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import socket
@@ -103,7 +104,12 @@ def test_a_run_is_followed_and_ctrl_c_ends_at_once(folder, mlp):
             time.sleep(0.8)  # so that it has looked once
             mlp.writer.scalar(99, "loss", 1.0)
             assert mlp.writer.flush()
-            assert '{"run": "mlp"}' in read_until(connection, "event: change")
+            # The step that was recorded before is no news.
+            told = read_until(connection, "}").partition("event: change\ndata: ")[2]
+            assert json.loads(told[: told.index("}") + 1]) == {
+                "run": "mlp", "steps": 0, "scalars": 1, "pictures": 0, "notes": 0, "step": -1,
+                "finished": True,
+            }  # fmt: skip
             began = time.monotonic()
             process.send_signal(signal.SIGINT)
             assert process.wait(ANSWER_WITHIN_S) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,10 +43,26 @@ def read_curve(
     points: int,
 ) -> Curve:
     """The numbers of that name in the order of their steps."""
+    found = db.execute(f"SELECT {_columns(version)} FROM scalars WHERE name = ?", (name,))
+    return _cut(found.fetchall(), first, last, points)
+
+
+def read_curves(
+    db: sqlite3.Connection, version: int, first: int | None, last: int | None, points: int
+) -> dict[str, Curve]:
+    """The numbers of every name, names in the order of first appearance."""
+    rows: dict[str, list[Any]] = {}
+    for name, *row in db.execute(f"SELECT name, {_columns(version)} FROM scalars ORDER BY id"):
+        rows.setdefault(name, []).append(row)
+    return {name: _cut(own, first, last, points) for name, own in rows.items()}
+
+
+def _columns(version: int) -> str:
     more = "last_step, count, low, high" if version > 1 else "NULL, NULL, NULL, NULL"
-    found = db.execute(
-        f"SELECT step, value, {more} FROM scalars WHERE name = ?", (name,)
-    ).fetchall()
+    return f"step, value, {more}"
+
+
+def _cut(found: list[Any], first: int | None, last: int | None, points: int) -> Curve:
     table = np.array(found, dtype=np.float64).reshape(len(found), 6)
     step, value, end, count, low, high = table.T
     single = np.isnan(count)

@@ -53,13 +53,17 @@ def opened(file: Path) -> Iterator[sqlite3.Connection]:
         raise RecordError(f"{os.fspath(file)!r} cannot be read as a record: {error}") from error
 
 
-def read_meta(db: sqlite3.Connection, run: Path) -> dict[str, Any]:
-    """What is known of the run as a whole.
+def read_meta(db: sqlite3.Connection, run: Path, *keys: str) -> dict[str, Any]:
+    """What is known of the run as a whole, or of it what has one of these keys, and `schema`.
 
     Raises:
         RecordError: the record is of a newer version.
     """
-    meta = {key: json.loads(value) for key, value in db.execute("SELECT key, value FROM meta")}
+    # A stored plan is long, so who only wants to unpack rows does not read it.
+    chosen = f" WHERE key IN ({','.join('?' * (len(keys) + 1))})" if keys else ""
+    wanted = (*keys, "schema") if keys else ()
+    found = db.execute(f"SELECT key, value FROM meta{chosen}", wanted)
+    meta = {key: json.loads(value) for key, value in found}
     if meta["schema"] > VERSION:
         raise RecordError(
             f"{str(run)!r} has schema {meta['schema']}, this lampwork reads up to {VERSION}: "

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from lampwork._core.errors import InputError
 from lampwork._core.summary import FIRST_BIN, WIDTH, Summary
-from lampwork.record.curve import Curve, read_curve
+from lampwork.record.curve import Curve, read_curve, read_curves
 from lampwork.record.rankfile import (
     Index,
     opened,
@@ -29,7 +30,7 @@ from lampwork.record.rankfile import (
     read_stretch,
     read_tensors,
 )
-from lampwork.record.reader import Note, Picture, read_picture
+from lampwork.record.reader import Loader, Note, Picture, read_picture
 from lampwork.record.runs import databases, find
 from lampwork.record.schema import Tensor
 from lampwork.record.slab import grouped
@@ -45,6 +46,21 @@ STATISTICS = (
     *("zero_share", "dead_share"),
 )
 """Names for `Timeline.series`; each is the property of that name of a `Summary`."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Summaries:
+    """All numbers of some tensors but their histograms.
+
+    Attributes:
+        first: first step of each point, shape (points,).
+        last: last step of each point.
+        summary: rows of shape (tensors, points); NaN where a tensor was not seen.
+    """
+
+    first: Steps
+    last: Steps
+    summary: Summary
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -157,10 +173,38 @@ class Timeline:
         self._known = known
         return all_tensors(known)
 
+    def tensor_count(self) -> int:
+        """How many tensors rank 0 has measured."""
+        with opened(self._first()) as db:
+            return db.execute("SELECT COUNT(*) FROM tensors").fetchone()[0]
+
     def steps(self, first: int | None = None, last: int | None = None) -> Index:
         """The buckets of steps, as rank 0 has them, that overlap a range."""
         with opened(self._first()) as db:
-            return read_index(db, read_meta(db, self.path)["schema"], first, last)
+            return read_index(db, self._schema(db), first, last)
+
+    def first_step(self) -> int | None:
+        """The first recorded step; None before there is one."""
+        with opened(self._first()) as db:
+            return db.execute("SELECT MIN(step) FROM steps").fetchone()[0]
+
+    def told(self) -> tuple[Index, list[dict[str, Any]]]:
+        """All buckets of steps, as rank 0 has them, and what the session told of each."""
+        with opened(self._first()) as db:
+            index = read_index(db, self._schema(db))
+            notes = [json.loads(text) for (text,) in db.execute(_NOTES)]
+        return index, notes
+
+    def summaries(
+        self,
+        tensors: Sequence[int],
+        first: int | None = None,
+        last: int | None = None,
+        points: int = POINTS,
+    ) -> Summaries:
+        """Every statistic of some tensors over a range of steps; the arguments are `series`'."""
+        grid, rows = self._rows(tensors, first, last, points, bins=False)
+        return Summaries(grid.first, grid.last, Summary(averaged(rows)))
 
     def series(
         self,
@@ -184,8 +228,8 @@ class Timeline:
         """
         if statistic not in STATISTICS:
             raise InputError(f"there is no statistic {statistic!r}: choose one of {STATISTICS}")
-        grid, rows = self._rows(tensors, first, last, points, bins=False)
-        return Series(grid.first, grid.last, getattr(Summary(averaged(rows)), statistic))
+        found = self.summaries(tensors, first, last, points)
+        return Series(found.first, found.last, getattr(found.summary, statistic))
 
     def histograms(
         self,
@@ -198,6 +242,17 @@ class Timeline:
         grid, rows = self._rows([tensor], first, last, points, bins=True)
         found = averaged(rows)[0]
         return Histograms(grid.first, grid.last, found[:, FIRST_BIN:], Summary(found))
+
+    def latest(self) -> dict[str, float]:
+        """The value that each number was logged with last, in the order of first appearance."""
+        with opened(self._first()) as db:
+            return {name: np.nan if value is None else value for name, value in db.execute(_LATEST)}
+
+    def loaders(self) -> list[Loader]:
+        """What each DataLoader measured."""
+        with opened(self._first()) as db:
+            found = db.execute("SELECT dataset, stats FROM loaders ORDER BY id")
+            return [Loader(dataset, json.loads(stats)) for dataset, stats in found]
 
     def scalar_names(self) -> list[str]:
         """Names of the logged numbers, in the order of first appearance."""
@@ -214,8 +269,14 @@ class Timeline:
     ) -> Curve:
         """A logged number over a range of steps, merged to at most so many points."""
         with opened(self._first()) as db:
-            version = read_meta(db, self.path)["schema"]
-            return read_curve(db, version, name, first, last, points)
+            return read_curve(db, self._schema(db), name, first, last, points)
+
+    def all_scalars(
+        self, first: int | None = None, last: int | None = None, points: int = POINTS
+    ) -> dict[str, Curve]:
+        """Every logged number, read at once; names in the order of first appearance."""
+        with opened(self._first()) as db:
+            return read_curves(db, self._schema(db), first, last, points)
 
     def shots(self) -> list[Shot]:
         """All pictures without their pixels, in the order they were taken."""
@@ -230,18 +291,30 @@ class Timeline:
         given = {key: value for key, value in wanted.items() if value is not None}
         where = " AND ".join(f"{key} = ?" for key in given) or "1"
         with opened(self._first()) as db:
-            version = read_meta(db, self.path)["schema"]
-            found = db.execute(
-                f"SELECT step, name, kind, shape, pixels FROM pictures WHERE {where} ORDER BY id",
-                tuple(given.values()),
-            )
+            version = self._schema(db)
+            found = db.execute(f"{_PICTURES} WHERE {where} ORDER BY id", tuple(given.values()))
             return [read_picture(*row, schema=version) for row in found]
+
+    def picture(self, number: int) -> Picture | None:
+        """The picture of an id, as `shots` tells it; None where there is none."""
+        with opened(self._first()) as db:
+            found = db.execute(f"{_PICTURES} WHERE id = ?", (number,)).fetchone()
+            return None if found is None else read_picture(*found, schema=self._schema(db))
+
+    def now(self) -> Cursor:
+        """The cursor of a reader who knows everything there is."""
+        with opened(self._first()) as db:
+            tables = "(SELECT MAX(id) FROM scalars), (SELECT MAX(id) FROM pictures)"
+            notes = "(SELECT MAX(id) FROM notes)" if self._schema(db) > 1 else "0"
+            asked = f"SELECT (SELECT MAX(step) FROM steps), {tables}, {notes}"
+            step, *ids = db.execute(asked).fetchone()
+        return Cursor(-1 if step is None else step, *(number or 0 for number in ids))
 
     def since(self, cursor: Cursor | None = None) -> News:
         """What came after a cursor, or, without one, from the beginning."""
         at = cursor or Cursor()
         with opened(self._first()) as db:
-            meta = read_meta(db, self.path)
+            meta = read_meta(db, self.path, "finished")
 
             def after(sql: str, last: int) -> list[tuple[Any, ...]]:
                 return db.execute(f"{sql} LIMIT {MOST_NEWS}", (last,)).fetchall()
@@ -268,6 +341,9 @@ class Timeline:
             finished=bool(meta.get("finished")),
         )
 
+    def _schema(self, db: sqlite3.Connection) -> int:
+        return read_meta(db, self.path, "schema")["schema"]
+
     def _first(self) -> Path:
         return databases(self.path, 0)[0]
 
@@ -289,7 +365,12 @@ class Timeline:
             ids_of_ranks = self._ids(ranks, tensors)
             stretches = [
                 read_stretch(
-                    db, read_meta(db, self.path), ids=ids, first=first, last=last, bins=bins
+                    db,
+                    read_meta(db, self.path, "layout", "block"),
+                    ids=ids,
+                    first=first,
+                    last=last,
+                    bins=bins,
                 )
                 for db, ids in zip(ranks, ids_of_ranks, strict=True)
             ]
@@ -321,6 +402,13 @@ class Timeline:
 
 
 _SHOTS = "SELECT id, step, name, kind, shape FROM pictures"
+_PICTURES = "SELECT step, name, kind, shape, pixels FROM pictures"
+_NOTES = "SELECT notes FROM steps ORDER BY step"
+_LATEST = """
+SELECT name, value FROM scalars JOIN
+    (SELECT MIN(id) AS first, MAX(id) AS last FROM scalars GROUP BY name) ON id = last
+ORDER BY first
+"""
 
 
 def _shot(number: int, step: int, name: str, kind: str, shape: str) -> Shot:

@@ -19,8 +19,12 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from lampwork._core.errors import InputError, RecordError
-from lampwork.diagnose.verdict import diagnose
-from lampwork.view import queries
+from lampwork.record.timeline import Timeline
+from lampwork.view.answers import depth, statistics
+from lampwork.view.answers.initialisation import initialisation
+from lampwork.view.answers.pictures import film, pictures
+from lampwork.view.answers.plain import Range, clean
+from lampwork.view.answers.run import findings, loaders, overview, scalars, timing
 from lampwork.view.library import Library, Run
 from lampwork.view.live import events
 from lampwork.view.png import encode
@@ -46,18 +50,18 @@ def routes(library: Library, closing: threading.Event) -> list[Route]:
         return JSONResponse(_listing(library), headers=_FRESH)
 
     found: list[tuple[str, Callable[[Run, Request], Response]]] = [
-        ("overview", lambda run, _: _json(queries.overview(run.record))),
-        ("findings", lambda run, _: _json(queries.findings(run.once("findings", diagnose)))),
-        ("tensors", lambda run, _: _json(run.once("tensors", queries.tensors))),
-        ("scalars", _scalars),
-        ("timing", _timing),
+        ("overview", lambda run, _: _json(overview(run.timeline))),
+        ("findings", lambda run, _: _json(findings(run.findings))),
+        ("tensors", lambda run, _: _json(depth.tensors(run.tensors))),
+        ("scalars", _over_steps(scalars)),
+        ("timing", _over_steps(timing)),
         ("heat", _heat),
         ("tensors/{tensor}", _tensor),
         ("tensors/{tensor}/histogram", _histogram),
-        ("pictures", lambda run, _: _json(queries.pictures(run.record))),
+        ("pictures", lambda run, _: _json(pictures(run.timeline))),
         ("pictures/{picture}.png", _picture),
-        ("loaders", lambda run, _: _json(queries.loaders(run.record))),
-        ("initialisation", lambda run, _: _json(queries.initialisation(run.record))),
+        ("loaders", lambda run, _: _json(loaders(run.timeline))),
+        ("initialisation", lambda run, _: _json(initialisation(run.timeline, run.tensors))),
     ]
     return [
         Route("/api/events", stream),
@@ -90,42 +94,41 @@ def _listing(library: Library) -> dict[str, Any]:
             ended = {key: report.get(key) for key in ("verdict", "model", "steps")}
         except (OSError, ValueError, AttributeError):
             ended = {"verdict": None, "model": None, "steps": None}
-        found.append({"run": name, **queries.clean(ended)})
+        found.append({"run": name, **clean(ended)})
     return {"directory": str(library.directory), "runs": found}
 
 
-def _scalars(run: Run, request: Request) -> Response:
-    return _json(queries.scalars(run.record, _span(request), _points(request)))
-
-
-def _timing(run: Run, request: Request) -> Response:
-    return _json(queries.timing(run.record, _span(request), _points(request)))
+def _over_steps(
+    ask: Callable[[Timeline, Range, int], Any],
+) -> Callable[[Run, Request], Response]:
+    return lambda run, request: _json(ask(run.timeline, _span(request), _points(request)))
 
 
 def _heat(run: Run, request: Request) -> Response:
     kind = request.query_params.get("kind", "output")
     statistic = request.query_params.get("statistic", "rms")
-    whole = run.once(("heat", kind, statistic), lambda it: queries.heat(it, kind, statistic))
-    return _array(*queries.heat_cut(whole, _span(request), _points(request)))
+    range_, points = _span(request), _points(request)
+    return _array(*statistics.heat(run.timeline, run.tensors, kind, statistic, range_, points))
 
 
 def _tensor(run: Run, request: Request) -> Response:
     number = _integer("tensor", request.path_params["tensor"])
-    return _json(queries.tensor(run.record, number, _span(request), _points(request)))
+    range_, points = _span(request), _points(request)
+    return _json(statistics.tensor(run.timeline, run.tensors, number, range_, points))
 
 
 def _histogram(run: Run, request: Request) -> Response:
     number = _integer("tensor", request.path_params["tensor"])
-    return _array(*queries.histogram(run.record, number, _span(request), _points(request)))
+    range_, points = _span(request), _points(request)
+    return _array(*statistics.histogram(run.timeline, run.tensors, number, range_, points))
 
 
 def _picture(run: Run, request: Request) -> Response:
     number = _integer("picture", request.path_params["picture"])
-    return Response(encode(queries.film(run.record, number)), media_type="image/png",
-                    headers=_FRESH)  # fmt: skip
+    return Response(encode(film(run.timeline, number)), media_type="image/png", headers=_FRESH)
 
 
-def _span(request: Request) -> queries.Range:
+def _span(request: Request) -> Range:
     low, high = (request.query_params.get(name) for name in ("from", "to"))
     return (
         None if low is None else _integer("from", low),

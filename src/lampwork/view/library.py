@@ -6,48 +6,68 @@ in the runs folder itself. Links are not followed, neither of the folder nor of 
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
 from pathlib import Path
-from typing import Any, TypeVar, cast
 
 from lampwork._core.errors import RecordError
+from lampwork.diagnose.finding import Finding
+from lampwork.diagnose.verdict import diagnose
 from lampwork.record.reader import Record
-from lampwork.record.runs import database, list_runs
+from lampwork.record.runs import database, databases, list_runs
+from lampwork.record.schema import Tensor
+from lampwork.record.timeline import Timeline
 
 Signature = tuple[tuple[str, int, int], ...]
-T = TypeVar("T")
 
 MOST_OPEN = 4
-MOST_ANSWERS = 24
 
 
 class Run:
-    """One state of one run: its record, and what was computed from it.
+    """One state of one run.
 
     Attributes:
-        record: the run as it was read.
+        timeline: reads the part of the files that a question is about.
         signature: tells this state from another.
     """
 
-    def __init__(self, record: Record, signature: Signature) -> None:
-        self.record = record
+    def __init__(self, folder: Path, signature: Signature) -> None:
+        self.timeline = Timeline(folder)
         self.signature = signature
-        self._answers: OrderedDict[Hashable, Any] = OrderedDict()
-        # A record reads lazily, and requests come from several threads.
-        self._lock = threading.RLock()
+        # Requests come from several threads. What takes long is computed once, by the first.
+        self._tensors_lock, self._findings_lock = threading.Lock(), threading.Lock()
+        self._tensors: list[Tensor] | None = None
+        self._findings: list[Finding] | None = None
 
-    def once(self, key: Hashable, compute: Callable[[Record], T]) -> T:
-        """`compute(record)`, computed once per key; the answers asked for last are kept."""
-        with self._lock:
-            if key not in self._answers:
-                self._answers[key] = compute(self.record)
-                if len(self._answers) > MOST_ANSWERS:
-                    self._answers.popitem(last=False)
-            self._answers.move_to_end(key)
-            return cast(T, self._answers[key])
+    @property
+    def tensors(self) -> list[Tensor]:
+        """What is measured."""
+        with self._tensors_lock:
+            if self._tensors is None:
+                self._tensors = self.timeline.tensors()
+            return self._tensors
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What is wrong: as the run itself told at its end, else by the rules over its record."""
+        with self._findings_lock:
+            if self._findings is None:
+                told = _told_at_end(self.timeline.path)
+                self._findings = diagnose(Record(self.timeline.path)) if told is None else told
+            return self._findings
+
+
+def _told_at_end(folder: Path) -> list[Finding] | None:
+    """The findings of `report.json`; None where the run has not ended or several ranks ran."""
+    if len(databases(folder)) > 1:
+        return None
+    try:
+        report = json.loads((folder / "report.json").read_text("utf-8"))
+        return [Finding(**finding) for finding in report["findings"]]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
 class Library:
@@ -84,7 +104,9 @@ class Library:
     def signature(self, name: str) -> Signature:
         """Changes whenever a record of the run does: name, size and time of each of its files."""
         files = sorted(self.folder(name).glob("rank*.sqlite*"))
-        found = [(file.name, file.stat()) for file in files if file.is_file()]
+        # SQLite's shared memory also changes when somebody reads, the page itself for one.
+        files = [file for file in files if file.suffix != ".sqlite-shm" and file.is_file()]
+        found = [(file.name, file.stat()) for file in files]
         return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in found)
 
     def open(self, name: str) -> Run:
@@ -97,7 +119,7 @@ class Library:
             signature = self.signature(name)
             run = self._open.get(name)
             if run is None or run.signature != signature:
-                run = Run(Record(self.folder(name)), signature)
+                run = Run(self.folder(name), signature)
                 self._open[name] = run
                 if len(self._open) > MOST_OPEN:
                     self._open.popitem(last=False)

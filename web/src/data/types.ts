@@ -1,4 +1,4 @@
-// What the server answers; the other side is view/queries.py.
+// What the server answers; the other side is view/answers/.
 
 export type Verdict = "pass" | "warn" | "fail";
 export type Kind = "output" | "grad_output" | "weight" | "grad" | "update";
