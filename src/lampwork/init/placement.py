@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import accumulate
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, distributed
 
 from lampwork._core.errors import InputError
+
+Run = tuple[int, int]
+"""The first of some indices, and how many there are."""
 
 
 class Piece(NamedTuple):
@@ -52,19 +54,20 @@ def pieces(tensor: Tensor) -> list[Piece]:
     local = local_of(tensor)
     if not local.numel():
         return []
-    indices = _indices(tensor)
-    if [len(index) for index in indices] != list(local.shape):
-        sizes = tuple(len(index) for index in indices)
+    stored = _stored(tensor)
+    sizes = tuple(sum(size for _, size in runs) for runs in stored)
+    if sizes != tuple(local.shape):
         raise InputError(
             f"a shard of {tuple(local.shape)} was expected to be {sizes} "
             f"({_placements(tensor)} of {tuple(tensor.shape)}): initialise before sharding"
         )
     found = [Piece(local, ())]
-    for dim, index in enumerate(indices):
+    for dim, runs in enumerate(stored):
+        begins = accumulate((size for _, size in runs), initial=0)
         found = [
             Piece(piece.local.narrow(dim, begin, size), (*piece.start, first))
+            for begin, (first, size) in zip(begins, runs, strict=False)
             for piece in found
-            for begin, first, size in _runs(index)
         ]
     return found
 
@@ -74,11 +77,14 @@ def local_of(tensor: Tensor) -> Tensor:
     return tensor._local_tensor if is_distributed(tensor) else tensor  # type: ignore[attr-defined]
 
 
-def _indices(tensor: Any) -> list[Tensor]:
-    """For each dimension, which indices of it are here."""
+def _stored(tensor: Any) -> list[list[Run]]:
+    """For each dimension, which unbroken runs of its indices are here.
+
+    In plain numbers: torch's kernels for so few would load two megabytes of its code.
+    """
     from torch.distributed.tensor import Shard
 
-    found = [torch.arange(size, device="cpu") for size in tensor.shape]
+    found: list[list[Run]] = [[(0, size)] for size in tensor.shape]
     coordinate = tensor.device_mesh.get_coordinate()
     order = range(len(tensor.placements))
     if any(type(placement).__name__ == "_StridedShard" for placement in tensor.placements):
@@ -94,17 +100,26 @@ def _indices(tensor: Any) -> list[Tensor]:
         dim = getattr(placement, "dim", None)
         if dim is None or not (isinstance(placement, Shard) or hasattr(placement, "split_factor")):
             continue
-        parts = found[dim].chunk(tensor.device_mesh.size(mesh_dim))
-        here = coordinate[mesh_dim]
-        found[dim] = parts[here] if here < len(parts) else found[dim][:0]
+        found[dim] = _chunk(found[dim], tensor.device_mesh.size(mesh_dim), coordinate[mesh_dim])
     return found
 
 
-def _runs(index: Tensor) -> list[tuple[int, int, int]]:
-    """(where it begins, the first index, how many) of each unbroken run of indices."""
-    breaks = (index.diff() != 1).nonzero().flatten() + 1
-    edges = [0, *breaks.tolist(), len(index)]
-    return [(b, int(index[b]), e - b) for b, e in pairwise(edges)]
+def _chunk(runs: list[Run], parts: int, here: int) -> list[Run]:
+    """Of these indices one behind the other, the part that torch's `chunk` gives to one."""
+    whole = sum(size for _, size in runs)
+    each = -(-whole // parts)
+    begin, end, at = here * each, min(whole, (here + 1) * each), 0
+    found: list[Run] = []
+    for first, size in runs:
+        low, high = max(begin, at), min(end, at + size)
+        if low < high:
+            start = first + low - at
+            if found and sum(found[-1]) == start:
+                found[-1] = (found[-1][0], found[-1][1] + high - low)
+            else:
+                found.append((start, high - low))
+        at += size
+    return found
 
 
 def _placements(tensor: Any) -> str:
