@@ -1,6 +1,7 @@
 """Data-driven initialisation, held against the layer-by-layer algorithm as it was published."""
 
 import copy
+import re
 
 import pytest
 import torch
@@ -203,18 +204,53 @@ def test_arguments_that_cannot_be_meant_are_refused():
         lw.init.lsuv(_mlp(1).to("meta"), x)
 
 
-def test_lsuv_is_a_scheme_for_initialize():
-    """Rules are kept to, and the returned plan passes its own check."""
-    torch.manual_seed(0)
+def test_lsuv_is_a_scheme_of_a_plan():
+    """Rules are kept to, the plan passes its own check, and applies again with another seed."""
     model, x = _mlp(10), _noise(64, 32)
-    plan = lw.init.initialize(
-        model, x, scheme="lsuv", rules=[("20.weight", ("normal", {"std": 0.02}))]
-    )
-    assert model[20].weight.std().item() == pytest.approx(0.02, rel=0.2)
-    assert model[:19](x).var(correction=0).item() == pytest.approx(1.0, rel=1e-3)
-    assert plan.verify(x).findings == []
-    with pytest.raises(InputError, match=r"lsuv.* needs an example"):
-        lw.init.initialize(model, scheme="lsuv")
+    before = [parameter.clone() for parameter in model.parameters()]
+    plan = lw.init.plan(model, x, scheme="lsuv", rules=[("20.weight", ("normal", {"std": 0.02}))])
+    assert all(map(torch.equal, before, model.parameters()))
+    first = None
+    for seed in (0, 1):
+        plan.apply(seed=seed)
+        assert model[20].weight.std().item() == pytest.approx(0.02, rel=0.2)
+        assert model[:19](x).var(correction=0).item() == pytest.approx(1.0, rel=1e-3)
+        assert plan.verify(x).findings == []
+        assert (plan.rows[0].scheme, plan.rows[0].std) == ("lsuv", None)
+        assert re.match(r"LSUV: orthogonal, then × [\d.]+ for outputs", plan.rows[0].reason)
+        assert first is None or not torch.equal(first, model[0].weight)
+        first = model[0].weight.detach().clone()
+    twin = _mlp(10)
+    lw.init.initialize(twin, x, seed=1, scheme="lsuv", rules=[("20.weight", "ones")])
+    assert torch.equal(twin[0].weight, model[0].weight)
+
+
+def test_lsuv_by_rule_fits_the_named_layers_alone():
+    """A model that is one layer has no name; recurrent weights become orthogonal."""
+    model, x = _mlp(3), _noise(64, 32)
+    plan = lw.init.initialize(model, x, rules=[("2.weight", "lsuv")])
+    assert [row.name for row in plan.rows if row.scheme == "lsuv"] == ["2.weight"]
+    assert model[:3](x).var(correction=0).item() == pytest.approx(1.0, rel=1e-3)
+    layer = nn.Linear(32, 8)
+    lw.init.initialize(layer, x, scheme="lsuv")
+    assert layer(x).var(correction=0).item() == pytest.approx(1.0, rel=1e-3)
+    rows = lw.init.plan(nn.LSTM(32, 4), x, scheme="lsuv").rows
+    assert rows[0].scheme == "orthogonal"
+    assert "LSUV scales linear and convolutional layers" in rows[0].reason
+
+
+def test_lsuv_without_data_or_a_layer_is_refused():
+    """At planning, and of a plan from JSON, which holds no data, before anything is written."""
+    model, x = _mlp(2), _noise(16, 32)
+    with pytest.raises(InputError, match=r"'lsuv' scales '0.weight' on data: pass a batch of real"):
+        lw.init.plan(model, scheme="lsuv")
+    plan = lw.init.Plan.from_json(lw.init.plan(model, x, scheme="lsuv").to_json(), model)
+    before = model[0].weight.clone()
+    with pytest.raises(InputError, match=r"'0.weight' is to be scaled on data.*plan again with"):
+        plan.apply()
+    assert torch.equal(model[0].weight, before)
+    with pytest.raises(InputError, match=r"'lsuv' scales the weights.*'0.bias' is bias of Linear"):
+        lw.init.plan(model, x, rules=[("0.bias", "lsuv")])
 
 
 def test_a_weight_whose_norm_is_fixed_is_left_alone():

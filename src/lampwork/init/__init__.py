@@ -17,10 +17,8 @@ from typing import Any
 
 from torch import nn
 
-from lampwork._core.errors import InputError
 from lampwork.init import schemes
 from lampwork.init.data_driven import data_dependent, lsuv
-from lampwork.init.data_driven import plan_fitted as _plan_fitted
 from lampwork.init.layerwise import layerwise
 from lampwork.init.plan import Plan, Row
 from lampwork.init.planning import plan
@@ -48,8 +46,7 @@ def initialize(model: nn.Module, example: Any = None, *, seed: int = 0, **option
         model: the model to write into.
         example: as in `plan`.
         seed: as in `Plan.apply`.
-        **options: `scheme` and `rules`, as in `plan`. The scheme `"lsuv"` too, which needs the
-            example: see `lsuv`.
+        **options: `scheme` and `rules`, as in `plan`.
 
     Returns:
         The plan, to print or keep.
@@ -57,12 +54,6 @@ def initialize(model: nn.Module, example: Any = None, *, seed: int = 0, **option
     Raises:
         InputError: as `plan` and `Plan.apply`.
     """
-    if options.get("scheme") == "lsuv":
-        if example is None:
-            raise InputError("scheme 'lsuv' needs an example: pass a batch of real data")
-        made = plan(model, example, **{**options, "scheme": "orthogonal"})
-        made.apply(seed=seed)
-        return _plan_fitted(made, model, example)
     made = plan(model, example, **options)
     made.apply(seed=seed)
     return made

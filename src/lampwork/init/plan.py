@@ -14,7 +14,7 @@ from torch import nn
 from lampwork._core.errors import InputError
 from lampwork.init.apply import place, write_rows
 from lampwork.init.diff import Difference, difference
-from lampwork.init.registry import PLANNED, Scheme, parse
+from lampwork.init.registry import LSUV, PLANNED, Scheme, parse
 from lampwork.init.table import table
 from lampwork.init.told import tell_check, tell_plan
 
@@ -69,9 +69,10 @@ class Row:
 class Plan:
     """Rows, one per parameter and buffer, and the model they are for. `print(plan)` shows it."""
 
-    def __init__(self, model: nn.Module, rows: Iterable[Row]) -> None:
+    def __init__(self, model: nn.Module, rows: Iterable[Row], example: Any = None) -> None:
         self.rows = list(rows)
         self._model = model
+        self._example = example  # kept for rows that are scaled on it alone
         self._applied = False
         self._seed: int | None = None
 
@@ -83,7 +84,7 @@ class Plan:
         torch's global random state. Drawn in float32, cast last. Of a DTensor each process writes
         its own shard, without communication. Tensors on meta are given memory first. A shared
         tensor is written once. Parametrised weights are written through `right_inverse`. Rows may
-        be exchanged before.
+        be exchanged before. Rows of the scheme `lsuv` are scaled on the plan's example at the end.
 
         Args:
             seed: any integer.
@@ -93,9 +94,21 @@ class Plan:
         Raises:
             InputError: a model whose names or shapes are no longer the plan's, a buffer on meta
                 that nothing fills, a quantised, sparse, integer or complex parameter, a
-                parametrisation without an inverse. Nothing is written but in the last case.
+                parametrisation without an inverse, rows of `lsuv` in a plan that has no example or
+                one that the model does not run on. Nothing has been written then, but where a
+                parametrisation or the run fails.
         """
+        fitted = [row.name for row in self.rows if row.scheme == LSUV]
+        if fitted and self._example is None:
+            raise InputError(
+                f"{fitted[0]!r} is to be scaled on data, and a plan from JSON or with exchanged "
+                "rows holds none: plan again with the example, or call lampwork.init.lsuv(model, x)"
+            )
         write_rows(self.rows, self._model, seed, device)
+        if fitted:
+            from lampwork.init.data_driven import fit_rows  # late: it needs plans
+
+            self.rows = fit_rows(self.rows, self._model, self._example)
         self._applied, self._seed = True, seed
         tell_plan(self._model, self.rows, seed)
 

@@ -12,11 +12,12 @@ from lampwork._core.errors import InputError
 from lampwork.init.apply import require_type
 from lampwork.init.defaults import WEIGHTS, Choice, choose
 from lampwork.init.fans import RECURRENT, matrix_shape, of_shape
+from lampwork.init.fitting import is_layer
 from lampwork.init.order import chained, following
 from lampwork.init.pairing import Chosen, paired
 from lampwork.init.plan import Plan, Row
 from lampwork.init.recipes import RECIPES, require_told, subject
-from lampwork.init.registry import KEEP, NAMES, Scheme, expected_std, fans_used, parse
+from lampwork.init.registry import KEEP, LSUV, NAMES, Scheme, expected_std, fans_used, parse
 from lampwork.init.roles import told
 from lampwork.init.rules import Match, matching, read
 from lampwork.init.survey import Site, survey
@@ -49,7 +50,8 @@ def plan(
         scheme: `"auto"`, or a name or `(name, options)` for every weight of a linear,
             convolutional, recurrent or attention layer. Embeddings, norms and biases keep their
             defaults then too, unless a rule names them. Or a recipe for a whole family:
-            `"gpt2"`, `"bert"`, `"vit"`, `"resnet"`, `"mup"`, `"fixup"`.
+            `"gpt2"`, `"bert"`, `"vit"`, `"resnet"`, `"mup"`, `"fixup"`. Or `"lsuv"`: orthogonal,
+            and when the plan is applied scaled on the example, a batch of real data, see `lsuv`.
         rules: `(glob, scheme)` pairs over dotted names, or `Rule`s by module type or role; the
             last match wins, and the reason tells over which. `"keep"` leaves a tensor alone.
             Buffers are meant only where a rule matches nothing else.
@@ -59,7 +61,7 @@ def plan(
             covers, a lazy parameter, or an example that does not run.
         NameNotFound: a rule that matches nothing.
     """
-    whole = parse(scheme, known=("auto", *RECIPES, *NAMES))
+    whole = parse(scheme, known=("auto", *RECIPES, *NAMES, LSUV))
     surveyed = survey(model)  # before the pass: it would give lazy modules their shapes
     traced = Trace({}, {}) if example is None else trace(model, example)
     sites = [told(site, _place(site, traced)) for site in surveyed]
@@ -80,7 +82,12 @@ def plan(
         else:
             rows.append(_row(site, use, pairs.get(number, choice), _place(site, traced)))
     _require_none(uncovered, has_example=example is not None)
-    return Plan(model, rows)
+    fitted = [row for row in rows if row.scheme == LSUV]
+    if fitted and example is None:
+        raise InputError(
+            f"scheme 'lsuv' scales {fitted[0].name!r} on data: pass a batch of real data as example"
+        )
+    return Plan(model, rows, example if fitted else None)
 
 
 def _is_recipe(whole: Scheme) -> bool:
@@ -130,6 +137,9 @@ def _choose(
         choice = RECIPES[whole](subject(site, use, traced))
         if choice:
             return choice._replace(chosen_by="scheme")
+    elif whole == LSUV and site.kind.role in WEIGHTS and not is_frozen and not is_layer(site):
+        reason = "orthogonal: LSUV scales linear and convolutional layers"
+        return Choice(Scheme("orthogonal"), reason, "scheme")
     elif whole != "auto" and site.kind.role in WEIGHTS and not is_frozen:
         return Choice(whole, "the scheme for every weight", "scheme")
     return choose(site, use, source)
@@ -147,6 +157,11 @@ def _row(site: Site, use: Use, choice: Choice, place: Place | None) -> Row:
                 f"its shape does not tell: pass ({str(scheme)!r}, {{{which!r}: …}}), or a scheme "
                 "of fixed variance such as ('normal', {'std': 0.02})"
             )
+    if scheme == LSUV and not is_layer(site):
+        raise InputError(
+            f"scheme 'lsuv' scales the weights of linear and convolutional layers, {site.name!r} "
+            f"is {site.kind.role} of {type(site.module).__name__}: give it another scheme"
+        )
     _require_dense(site, scheme)
     require_type(site, scheme)
     return Row(

@@ -45,6 +45,7 @@ _SPREAD: dict[str, Callable[..., float]] = {
 # Their values depend on one another: of stacked matrices each is filled on its own.
 _MATRIX = (
     "orthogonal",
+    "lsuv",
     "looks_linear",
     "delta_orthogonal",
     "dirac",
@@ -88,7 +89,10 @@ KEEP = Scheme("keep")
 UNFILLED = Scheme("unfilled")
 """Stands in a plan for a buffer on meta that only the model's own code can compute."""
 
-PLANNED = (*NAMES, UNFILLED)
+LSUV = Scheme("lsuv")
+"""Orthogonal, then scaled on the example: of layers in a plan, not of a tensor at hand."""
+
+PLANNED = (*NAMES, UNFILLED, LSUV)
 """Every name that a row of a plan may hold."""
 
 
@@ -142,7 +146,7 @@ def fill(
     fan_out: float | None,
 ) -> None:
     """Fills a tensor in place, with the true fans where the scheme uses them; not for `keep`."""
-    function = _FILL[scheme]
+    function = schemes.orthogonal_ if scheme == LSUV else _FILL[scheme]
     given = {"generator": generator, "fan_in": fan_in, "fan_out": fan_out}
     function(tensor, **(_taken(function, given) | scheme.options))
 
@@ -150,7 +154,7 @@ def fill(
 def expected_std(
     scheme: Scheme, shape: Sequence[int], *, fan_in: float | None, fan_out: float | None
 ) -> float | None:
-    """The standard deviation that the values will have; None where they are kept.
+    """The standard deviation that the values will have; None where they are kept, or data decides.
 
     Args:
         scheme: what fills the tensor.
@@ -161,7 +165,7 @@ def expected_std(
     Raises:
         InputError: options or a shape that the scheme cannot be asked.
     """
-    if scheme in (KEEP, UNFILLED):
+    if scheme in (KEEP, UNFILLED, LSUV):
         return None
     function = _SPREAD[scheme]
     fans = _taken(function, {"fan_in": fan_in, "fan_out": fan_out})

@@ -21,7 +21,7 @@ from torch import nn
 from lampwork._core.errors import InputError, NameNotFound
 from lampwork._core.names import matches, nearest, not_found
 from lampwork.init.recipes import RECIPES
-from lampwork.init.registry import NAMES, Scheme, parse
+from lampwork.init.registry import LSUV, NAMES, Scheme, parse
 from lampwork.init.survey import Site
 
 ROLES = (
@@ -126,7 +126,11 @@ def _match(rule: Rule, sites: Sequence[Site]) -> Match:
         roles = ", ".join(dict.fromkeys(site.kind.role for site in meant))
         raise NameNotFound(f"{rule} matches nothing: what it names has the roles {roles}")
     parameters = [site for site in of_role if site.kind.role != "buffer"]
-    return Match(rule, parse(rule.scheme), frozenset(id(site) for site in parameters or of_role))
+    return Match(
+        rule,
+        parse(rule.scheme, known=(*NAMES, LSUV)),
+        frozenset(id(site) for site in parameters or of_role),
+    )
 
 
 def _names(rule: Rule, site: Site) -> bool:
