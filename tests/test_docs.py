@@ -124,7 +124,7 @@ def test_the_schemes_are_real(readme: str):
     assert "kaiming_normal" in names
     for name in names:
         scheme = ("constant", {"val": 0.1}) if name == "constant" else name
-        lampwork.init.plan(torch.nn.Linear(4, 4), scheme=scheme).apply(seed=0)
+        lampwork.init.plan(torch.nn.Linear(4, 4), torch.randn(8, 4), scheme=scheme).apply(seed=0)
 
 
 @pytest.mark.parametrize("readme", READMES)

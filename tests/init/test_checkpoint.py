@@ -169,6 +169,15 @@ def test_what_was_not_loaded_is_initialised_and_nothing_else():
     assert rows["head.weight"].scheme == "orthogonal"
 
 
+def test_what_is_loaded_parts_a_chain_of_mirrored_units():
+    """Its units are no mirrored pairs, so the layers after it may not take them for such."""
+    model = nn.Sequential(*[part for _ in range(6) for part in (nn.Linear(8, 8), nn.ReLU())])
+    assert {row.scheme for row in lw.init.plan(model).rows} == {"looks_linear", "zeros"}
+    report = lw.init.pretrained(model, {"4.weight": torch.ones(8, 8)})
+    schemes = [row.scheme for row in report.plan().rows if row.role == "weight"]
+    assert schemes == ["orthogonal", "orthogonal", "keep", *["orthogonal"] * 3]
+
+
 def test_a_rule_may_overrule_what_was_loaded():
     """A new head of the old shape."""
     trained, model = _net(), _net()

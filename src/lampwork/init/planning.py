@@ -61,6 +61,18 @@ def plan(
             covers, a lazy parameter, or an example that does not run.
         NameNotFound: a rule that matches nothing.
     """
+    return planned(model, example, scheme, rules)
+
+
+def planned(
+    model: nn.Module,
+    example: Any,
+    scheme: Any,
+    rules: Iterable[Any],
+    *,
+    loaded: Iterable[str] = (),
+) -> Plan:
+    """As `plan`; what bears one of the names that are loaded keeps its values but for a rule."""
     whole = parse(scheme, known=("auto", *RECIPES, *NAMES, LSUV))
     surveyed = survey(model)  # before the pass: it would give lazy modules their shapes
     traced = Trace({}, {}) if example is None else trace(model, example)
@@ -70,9 +82,15 @@ def plan(
         require_told(whole, model, traced, has_example=example is not None)
     guessed = following(model)
     chosen: list[Chosen] = []
+    kept = frozenset(loaded)
     for site in sites:
         use, source = _use(site, traced.uses, guessed)
-        chosen.append((site, use, _choose(site, whole, checked, use, source, traced)))
+        choice = (
+            Choice(KEEP, "loaded from a checkpoint")
+            if not kept.isdisjoint(site.names) and not matching(checked, site)
+            else _choose(site, whole, checked, use, source, traced)
+        )
+        chosen.append((site, use, choice))
     pairs = paired(chosen, chained(model) if example is None else traced.feeds)
     rows: list[Row] = []
     uncovered: list[Site] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,7 +14,6 @@ from lampwork._core.names import nearest
 from lampwork.init.checkpoint import Stored, boxes, open_checkpoint
 from lampwork.init.loaded import remember
 from lampwork.init.plan import Plan
-from lampwork.init.registry import KEEP
 from lampwork.init.renaming import renamed
 
 Shapes = tuple[tuple[int, ...], tuple[int, ...]]
@@ -49,19 +48,11 @@ class Report:
         Raises:
             InputError, NameNotFound: as `lampwork.init.plan`.
         """
-        from lampwork.init.planning import plan
+        from lampwork.init.planning import planned
 
         if self._model is None:
             raise InputError("this report knows no model: take the one that pretrained() returned")
-        made = plan(self._model, example, scheme=scheme, rules=rules)
-        loaded = {*self.loaded}
-        for place, row in enumerate(made.rows):
-            if row.chosen_by != "rule" and not loaded.isdisjoint((row.name, *row.tied)):
-                reason = "loaded from a checkpoint"
-                made.rows[place] = replace(
-                    row, scheme=KEEP, std=None, reason=reason, chosen_by="default"
-                )
-        return made
+        return planned(self._model, example, scheme, rules, loaded=self.loaded)
 
     def initialize_missing(self, example: Any = None, *, seed: int = 0, **options: Any) -> Plan:
         """Initialises what was not loaded, and nothing else.
