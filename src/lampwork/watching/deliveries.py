@@ -8,6 +8,7 @@ where somebody asks for the record or the run ends.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ class _Step:
     channels: list[Key]
     collected: Collected
     notes: dict[str, Any]
+    later: Callable[[], dict[str, Any]]
 
 
 class Deliveries:
@@ -48,6 +50,7 @@ class Deliveries:
         rows: Rows,
         alive: list[tuple[Key, Flags]],
         notes: dict[str, Any],
+        later: Callable[[], dict[str, Any]] = dict,
     ) -> None:
         """Let one step's rows and flags travel.
 
@@ -59,10 +62,13 @@ class Deliveries:
             alive: which channels of outputs were not silent, by key.
             notes: what else is known of the step; a callable among the values is called when all
                 has arrived.
+            later: more notes, asked for then.
         """
         collected = Collected([row for _, row in rows], [flags for _, flags in alive])
         keys, channels = [key for key, _ in rows], [key for key, _ in alive]
-        self._waiting.append(_Step(writer, number, elapsed_s, keys, channels, collected, notes))
+        self._waiting.append(
+            _Step(writer, number, elapsed_s, keys, channels, collected, notes, later)
+        )
         self.arrive()
 
     def arrive(self, *, wait: bool = False) -> None:
@@ -73,7 +79,7 @@ class Deliveries:
             self._ledger.count_silent(zip(step.channels, flags, strict=True))
             rows = self._ledger.rows(zip(step.keys, step.collected.rows(), strict=True))
             notes = {k: value() if callable(value) else value for k, value in step.notes.items()}
-            step.writer.step(step.number, step.elapsed_s, rows, notes)
+            step.writer.step(step.number, step.elapsed_s, rows, notes | step.later())
 
 
 def numbers(values: list[Any]) -> Any:

@@ -1,7 +1,7 @@
 """A few values of a tensor: enough to know it again, and too few to cost anything.
 
 They are copied at once, since the user may overwrite the tensor, and stay where it lives until the
-step is written; then those on an accelerator travel together.
+step ends; then those on an accelerator travel together, and nobody waits for them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lampwork.taps.statistic import readable
+from lampwork.taps.statistic import Arrival, readable
 
 MOST_FEATURES = 256
 MOST_VALUES = 2048
@@ -46,19 +46,33 @@ def excerpt(tensor: Tensor) -> Tensor | None:
     return some.clone(memory_format=torch.contiguous_format)
 
 
-def to_arrays(tensors: Sequence[Tensor]) -> list[NDArray[Any]]:
-    """The tensors as arrays, after one transfer per device."""
-    found: list[NDArray[Any] | None] = [t.numpy() if t.is_cpu else None for t in tensors]
-    for device in {t.device for t in tensors if not t.is_cpu}:
-        here = [i for i, t in enumerate(tensors) if t.device == device]
-        packed = [tensors[i].contiguous().view(-1).view(torch.uint8) for i in here]
-        together = torch.cat(packed).cpu()
-        ends = np.cumsum([len(one) for one in packed])
-        for i, start, end in zip(here, [0, *ends], ends, strict=False):
-            # A copy: a slice of bytes need not be aligned for a wider type.
-            own = together[start:end].clone().view(tensors[i].dtype)
-            found[i] = own.reshape(tensors[i].shape).numpy()
-    return [array for array in found if array is not None]
+class Arrays:
+    """Tensors that are to be arrays: those on an accelerator begin to travel, one lot a device."""
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self._tensors = list(tensors)
+        self._far: list[tuple[list[int], list[int], Arrival]] = []
+        for device in {t.device for t in tensors if not t.is_cpu}:
+            there = [i for i, t in enumerate(tensors) if t.device == device]
+            packed = [tensors[i].contiguous().view(-1).view(torch.uint8) for i in there]
+            ends = np.cumsum([len(one) for one in packed]).tolist()
+            self._far.append((there, ends, Arrival(torch.cat(packed))))
+
+    @property
+    def here(self) -> bool:
+        """Whether all have arrived; asked without waiting."""
+        return all(arrival.here for _, _, arrival in self._far)
+
+    def read(self) -> list[NDArray[Any]]:
+        """The arrays, in the order of the tensors; waits for what has not arrived."""
+        found = {i: t.numpy() for i, t in enumerate(self._tensors) if t.is_cpu}
+        for there, ends, arrival in self._far:
+            together = torch.from_numpy(arrival.array())
+            for i, start, end in zip(there, [0, *ends], ends, strict=False):
+                # A copy: a slice of bytes need not be aligned for a wider type.
+                own = together[start:end].clone().view(self._tensors[i].dtype)
+                found[i] = own.reshape(self._tensors[i].shape).numpy()
+        return [found[i] for i in range(len(self._tensors))]
 
 
 def fingerprint(arrays: Sequence[NDArray[Any]]) -> str:

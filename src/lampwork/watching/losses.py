@@ -7,13 +7,14 @@ takes some 30 µs; nothing of the graph is kept.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from lampwork.taps.criterion import Criterion, criteria
-from lampwork.watching.excerpt import excerpt, fingerprint, to_arrays
+from lampwork.watching.excerpt import Arrays, excerpt, fingerprint
 from lampwork.watching.labels import describe, labels, mean_loss
 from lampwork.watching.passes import Passes
 
@@ -34,7 +35,7 @@ class Losses:
         self._passes = passes
         self._told: list[tuple[dict[str, Any], int | None, list[Tensor | None]]] = []
         self._seen = 0
-        self._first: list[list[Tensor] | str | None] = []
+        self._first: list[Arrays | str | None] = []
         self._now: list[Tensor] = []
 
     def look(self, loss: Tensor, *, recorded: bool) -> None:
@@ -69,20 +70,29 @@ class Losses:
     def next_step(self) -> None:
         """A step has ended."""
         if len(self._first) < FIRST_STEPS:
-            self._first.append(self._now or None)
+            self._first.append(Arrays(self._now) if self._now else None)
             self._now = []
         self._told.clear()
         self._seen = 0
 
-    def notes(self) -> dict[str, Any]:
-        """`criterion`, the loss function that says most, and `targets`; of a recorded step."""
+    def notes(self) -> Callable[[], dict[str, Any]]:
+        """`criterion`, the loss function that says most, and `targets`; of a recorded step.
+
+        Once asked.
+        """
         if not self._told:
-            return {}
-        tensors = [t for _, _, kept in self._told for t in kept if t is not None]
-        arrays = iter(to_arrays(tensors))
+            return dict
+        told = list(self._told)
+        arrays = Arrays([t for _, _, kept in told for t in kept if t is not None])
+        return lambda: self._read(told, arrays)
+
+    def _read(
+        self, all_told: list[tuple[dict[str, Any], int | None, list[Tensor | None]]], sent: Arrays
+    ) -> dict[str, Any]:
+        arrays = iter(sent.read())
         read = [
             (told, ignored, [None if t is None else next(arrays) for t in kept])
-            for told, ignored, kept in self._told
+            for told, ignored, kept in all_told
         ]
         for told, _, (_, value) in read:
             if value is not None:
@@ -99,10 +109,12 @@ class Losses:
         targets = describe(classes, fullest[1])
         return found if targets is None else found | {"targets": targets}
 
-    def first_targets(self) -> list[str | None]:
-        """Fingerprints of the targets of the first steps, None where there were none."""
-        waiting = [(i, kept) for i, kept in enumerate(self._first) if isinstance(kept, list)]
-        arrays = iter(to_arrays([target for _, kept in waiting for target in kept]))
-        for i, kept in waiting:
-            self._first[i] = fingerprint([next(arrays) for _ in kept])
+    def first_targets(self, *, wait: bool) -> list[str | None]:
+        """Fingerprints of the targets of the first steps, None where there were none.
+
+        Unless told to wait, those that have not arrived from a device are None as well.
+        """
+        for i, kept in enumerate(self._first):
+            if isinstance(kept, Arrays) and (wait or kept.here):
+                self._first[i] = fingerprint(kept.read())
         return [kept if isinstance(kept, str) else None for kept in self._first]

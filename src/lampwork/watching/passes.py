@@ -7,6 +7,7 @@ its entries, the layers that the data reaches first, which may come to them scal
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from lampwork.taps.statistic import RawRow, measure, readable
 from lampwork.taps.structure import tensors
 from lampwork.taps.tap import Inputs, Taps, Visit
 from lampwork.watching.activations import Key, Seen
-from lampwork.watching.excerpt import alike, excerpt, fingerprint, spread, to_arrays
+from lampwork.watching.excerpt import Arrays, alike, excerpt, fingerprint, spread
 from lampwork.watching.guard import Guard
 
 _MOST_INPUTS = 8
@@ -75,23 +76,28 @@ class Passes:
         for taps in self._taps:
             taps.restart()
 
-    def notes(self) -> dict[str, Any]:
-        """`batch`: `size`, `fingerprint`, `alike`, and `spread`, that of the output."""
+    def notes(self) -> Callable[[], dict[str, Any]]:
+        """`batch`: `size`, `fingerprint`, `alike`, and `spread`, that of the output; once asked."""
         if not self._batch:
-            return {}
-        kept = [*self._batch, *([] if self._output is None else [self._output])]
-        arrays = to_arrays(kept)
-        own = arrays[: len(self._batch)]
-        told: dict[str, Any] = {
-            "size": self._size,
-            "fingerprint": fingerprint(own),
-            "alike": alike(own),
-        }
-        if self._output is not None and (found := spread(arrays[-1])) is not None:
-            told["spread"] = float(f"{found:.4g}")
+            return dict
+        size, parts, output = self._size, len(self._batch), self._output
+        arrays = Arrays([*self._batch, *([] if output is None else [output])])
         if self._met:
             self._keep_entries()
-        return {"batch": told}
+
+        def read() -> dict[str, Any]:
+            found = arrays.read()
+            own = found[:parts]
+            told: dict[str, Any] = {
+                "size": size,
+                "fingerprint": fingerprint(own),
+                "alike": alike(own),
+            }
+            if output is not None and (differs := spread(found[-1])) is not None:
+                told["spread"] = float(f"{differs:.4g}")
+            return {"batch": told}
+
+        return read
 
     def _keep_entries(self) -> None:
         """From the first recorded step on, only the entries are hooked."""

@@ -344,9 +344,8 @@ class Watch:
     def _write_step(self, optimizer: Optimizer) -> None:
         assert self._writer is not None
         self._read_closure(optimizer)
-        witnessed, notes = self._witness.take()
+        witnessed, later = self._witness.take()
         self._rows += self._parameters.after_step() + witnessed
-        self._notes |= notes
         seen = {**self._activations.seen, **self._parameters.seen, **self._witness.seen}
         self._ledger.announce(seen, self._writer)
         self._scalars.send()
@@ -356,7 +355,7 @@ class Watch:
         now = monotonic_s()
         elapsed_s = now - self._began
         self._deliveries.send(
-            self._writer, self.step, elapsed_s, self._rows, self._alive, self._notes
+            self._writer, self.step, elapsed_s, self._rows, self._alive, self._notes, later
         )
         self._rows, self._alive = [], []
         self._witness.tell(self._writer)
@@ -377,6 +376,7 @@ class Watch:
 
     def _write_end(self, writer: Writer) -> None:
         self._deliveries.arrive(wait=True)
+        self._witness.tell(writer, wait=True)
         writer.meta("steps", self.step)
         writer.meta("optimizers", self._optimizers)
         self._scalars.resolve()

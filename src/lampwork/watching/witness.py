@@ -58,10 +58,16 @@ class Witness:
             self._listening.remove()
             self._listening = None
 
-    def take(self) -> tuple[Rows, dict[str, Any]]:
-        """Rows and notes of the recorded step that ends."""
-        notes: dict[str, Any] = {}
-        self._guard(lambda: notes.update(self._passes.notes() | self._losses.notes()))()
+    def take(self) -> tuple[Rows, Callable[[], dict[str, Any]]]:
+        """Rows of the recorded step that ends, and its notes, to be asked for when all is here."""
+        parts: list[Callable[[], dict[str, Any]]] = []
+        self._guard(lambda: parts.extend((self._passes.notes(), self._losses.notes())))()
+
+        def notes() -> dict[str, Any]:
+            found: dict[str, Any] = {}
+            self._guard(lambda: [found.update(part()) for part in parts])()
+            return found
+
         return self._passes.rows, notes
 
     def next_step(self, *, recorded: bool) -> None:
@@ -71,12 +77,12 @@ class Witness:
         self._passes.next_step()
         self._losses.next_step()
 
-    def tell(self, writer: Writer) -> None:
-        """Write what is known of the run as a whole, as far as it has changed."""
-        self._guard(self._tell)(writer)
+    def tell(self, writer: Writer, *, wait: bool = False) -> None:
+        """Write what is known of the run as a whole, as far as it has changed and is here."""
+        self._guard(self._tell)(writer, wait)
 
-    def _tell(self, writer: Writer) -> None:
-        facts = {"first_targets": self._losses.first_targets()}
+    def _tell(self, writer: Writer, wait: bool) -> None:
+        facts = {"first_targets": self._losses.first_targets(wait=wait)}
         for key, value in facts.items():
             if self._told.get(key) != value and any(value):
                 self._told[key] = value
