@@ -256,21 +256,47 @@ def test_alignment_does_not_change_a_bit():
 def test_tensors_read_together_have_the_rows_of_each(monkeypatch, threads, dtype):
     """Neither company nor threads change a bit; copies are exact, differences those of torch."""
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    monkeypatch.setattr(stats, "_THREADS_FROM", 0)
+    monkeypatch.setattr(stats, "_TEAM_FROM", 0)
+    monkeypatch.setattr(stats, "_PAST_CACHES_FROM", 0)
     a, b = large(dtype).nan_to_num(0, 1, 2), torch.randn(7).to(dtype)
     kept = torch.empty_like(a)
     batch = Batch()
-    batch.add(a, copy_to=kept.data_ptr())
+    batch.add(a, old=kept.data_ptr(), keep=True)
     batch.add(b)
     rows = batch.rows()
     for row, tensor in zip(rows, (a, b), strict=True):
         assert row == stats.read(tensor)
     assert torch.equal(kept, a)
     moved = a * 1.01
+    moved[3] = torch.nan
+    change = stats.read(moved.to(wide(dtype)) - a.to(wide(dtype)))
     batch = Batch()
-    batch.add(moved, minus=kept.data_ptr())
-    wide = torch.promote_types(dtype, torch.float32)
-    assert batch.rows() == [stats.read(moved.to(wide) - a.to(wide))]
+    batch.add(moved, old=kept.data_ptr(), compare=True)
+    assert batch.rows() == [change]
+    assert torch.equal(kept, a)
+    batch = Batch()
+    batch.add(moved, old=kept.data_ptr(), compare=True, keep=True)
+    batch.add(b)
+    assert batch.rows() == [change, stats.read(a), stats.read(b)]
+    assert torch.equal(kept.nan_to_num(0), moved.nan_to_num(0))
+
+
+def wide(dtype):
+    """The type in which differences are taken."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+@needs_kernels
+def test_a_sample_tells_what_was_changed():
+    """Values scaled, or a single small tensor touched, are not the same; equal bits are."""
+    old = [torch.randn(100_000), torch.randn(1000, 7), torch.randn(5), torch.tensor([torch.nan])]
+    new = [tensor.clone() for tensor in old]
+    new[1] *= 1.0001
+    new[2][4] = 0
+    batch = Batch()
+    for before, after in zip(old, new, strict=True):
+        batch.add(after, old=before.data_ptr())
+    assert batch.same() == [True, False, False, True]
 
 
 def test_a_batch_takes_dense_floats_only():

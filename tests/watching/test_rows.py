@@ -491,3 +491,58 @@ def test_distributed_models_are_read_at_the_optimizer(tmp_path, process_group, d
     assert plain.keys() == distributed.keys()
     for key, expected in plain.items():
         np.testing.assert_allclose(distributed[key], expected, rtol=1e-6, err_msg=str(key))
+
+
+def change_through_data(model):
+    """Past the version counter."""
+    model[0].weight.data.mul_(0.5)
+
+
+def change_in_place(model):
+    """One element, with the version counter."""
+    with torch.no_grad():
+        model[0].weight[1, 2] = 7.0
+
+
+def give_other_memory(model):
+    """Other values elsewhere."""
+    model[2].weight.data = torch.ones(2, 8)
+
+
+def make_strided(model):
+    """Another layout."""
+    model[0].weight.data = torch.ones(4, 8).t()
+
+
+@pytest.mark.parametrize(
+    "change", [change_through_data, change_in_place, give_other_memory, make_strided]
+)
+@pytest.mark.parametrize("every", [1, 2])
+def test_weights_changed_between_steps_are_read_as_they_are(tmp_path, change, every):
+    """A user who changes weights by hand, after one step and before the next, finds in the record
+    what the optimizer found, and updates without the user's part.
+    """
+    model = seeded(mlp)
+    optimizer = sgd(model, momentum=0.9)
+    before, updates = [], []
+
+    def note(optimizer, args, kwargs):
+        before.append({n: p.detach().clone() for n, p in model.named_parameters()})
+
+    def note_update(optimizer, args, kwargs):
+        now = {n: p.detach().clone() for n, p in model.named_parameters()}
+        updates.append({n: now[n] - old for n, old in before[-1].items()})
+
+    optimizer.register_step_pre_hook(note)
+    optimizer.register_step_post_hook(note_update)
+    data = batches(7, 5, 4)
+    with watched(model, tmp_path, every=every) as run:
+        train(model, optimizer, data[:4])
+        change(model)
+        train(model, optimizer, data[4:])
+    record = record_of(run)
+    assert record.steps.tolist() == list(range(0, 7, every))
+    for i, step in enumerate(record.steps.tolist()):
+        for name in before[step]:
+            assert_same(rows(record, name, "weight")[i], before[step][name])
+            assert_same(rows(record, name, "update")[i], updates[step][name])

@@ -27,7 +27,7 @@ from lampwork._native.stats_torch import SAMPLED_ABOVE
 
 try:
     from lampwork._native import _kernels
-    from lampwork._native._kernels import summaries as _  # noqa: F401  an older build has none
+    from lampwork._native._kernels import same as _  # noqa: F401  an older build has none
 except ImportError:  # built without a compiler
     _kernels = None
 
@@ -67,7 +67,11 @@ PLAIN_DTYPES = frozenset(_CODES)
 """Of which the numbers can be read as they stand."""
 
 _FLOATS = 4  # the first so many
-_THREADS_FROM = 1 << 20  # elements: 0.2 ms of reading; to start a thread and end it takes 0.05
+# Elements, 80 µs of reading: to share them out costs 2, but on a busy machine the team may be late.
+_TEAM_FROM = 1 << 19
+# What is done with old values; the numbers of batch.c.
+_COMPARED, _KEPT, _PAST_CACHES = 1, 2, 4
+_PAST_CACHES_FROM = 1 << 23  # elements all together: 32 MB of float32
 
 
 @cache
@@ -113,7 +117,8 @@ def read(values: Tensor) -> RawRow:
     if code is None or not (address := values.data_ptr()):
         return stats_torch.summary_row(values)
     assert _kernels is not None
-    return _kernels.summary(address, code, values.shape, values.stride())
+    threads = torch.get_num_threads() if values.numel() >= _TEAM_FROM else 1
+    return _kernels.summary(address, code, values.shape, values.stride(), threads)
 
 
 def summary_row(values: Tensor) -> Tensor:
@@ -173,24 +178,30 @@ class Batch:
             and (values.is_contiguous() or values.is_contiguous(memory_format=torch.channels_last))
         )
 
-    def add(self, values: Tensor, *, copy_to: int = 0, minus: int = 0) -> None:
+    def add(
+        self, values: Tensor, *, old: int = 0, compare: bool = False, keep: bool = False
+    ) -> None:
         """Read a tensor that `takes` accepted.
 
         Args:
             values: what to read.
-            copy_to: address of memory, of the same device, that gets its elements, as they lie.
-            minus: address of such memory, which is subtracted first; in float32 for half types.
+            old: address of memory, on the same device, that has or gets earlier values as they lie.
+            compare: read the values minus the old ones; in float32 for half types.
+            keep: the old values are then overwritten. With `compare`, on the CPU only, they get a
+                row of their own, behind that of the change.
         """
-        self.count += 1
+        rows = 2 if compare and keep else 1
         if values.is_cuda:
             if self.there is None:
                 self.there = _on(values.device).Many()  # pyright: ignore[reportOptionalMemberAccess]
-            self.there.add(values, copy_to, minus)
-            return
-        elements = values.numel()
-        self.places.append(self.count - 1)
-        self.jobs.extend((values.data_ptr(), _CODES[values.dtype], elements, copy_to, minus))
-        self.elements += elements
+            self.there.add(values, old if keep else 0, old if compare else 0)
+        else:
+            elements = values.numel()
+            what = (_COMPARED if compare else 0) | (_KEPT if keep else 0)
+            self.places.extend(range(self.count, self.count + rows))
+            self.jobs.extend((values.data_ptr(), _CODES[values.dtype], elements, old, what))
+            self.elements += elements
+        self.count += rows
 
     def rows(self) -> list[RawRow]:
         """The rows, in the order of `add`."""
@@ -201,6 +212,16 @@ class Batch:
 
     def _here(self) -> list[bytes]:
         assert _kernels is not None
-        threads = torch.get_num_threads() if self.elements >= _THREADS_FROM else 1
+        threads = torch.get_num_threads() if self.elements >= _TEAM_FROM else 1
+        if self.elements >= _PAST_CACHES_FROM:
+            for i in range(4, len(self.jobs), 5):
+                # What is compared is in the caches already.
+                if self.jobs[i] == _KEPT:
+                    self.jobs[i] |= _PAST_CACHES
         table, size = _kernels.summaries(self.jobs, threads), 8 * WIDTH
         return [table[i : i + size] for i in range(0, len(table), size)]
+
+    def same(self) -> list[bool]:
+        """Which tensors have the bits of their old values, as far as 256 places of each tell."""
+        assert _kernels is not None
+        return [flag != 0 for flag in _kernels.same(self.jobs)]

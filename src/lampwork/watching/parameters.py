@@ -70,9 +70,7 @@ class Parameters:
         self.note_optimizer(optimizer)
         self.describe()
         reading = Reading()
-        places = self._old.keep(self.owned_by(optimizer))
-        for name, parameter in self._ready():
-            reading.add(Key("weight", name), parameter, copy_to=places.get(name, 0))
+        self._old.add_weights(reading, self._ready(), self.owned_by(optimizer))
         self._add_gradients(reading, optimizer)
         return reading.rows()
 
@@ -95,11 +93,14 @@ class Parameters:
                 reading.add(Key("grad", name), gradient)
 
     @torch.no_grad()
-    def after_step(self) -> Rows:
-        """Rows of the updates, new value minus old."""
+    def after_step(self, *, again: bool) -> Rows:
+        """Rows of the updates, new value minus old, and of weights that were not read before.
+
+        Args:
+            again: the next step is likely to be recorded too.
+        """
         reading = Reading()
-        self._old.add_updates(reading, self._named)
-        self._old.forget()
+        self._old.add_updates(reading, self._named, again=again)
         return reading.rows()
 
     def watch_stale_gradient(self, optimizer: Optimizer) -> None:

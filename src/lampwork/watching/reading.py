@@ -1,23 +1,26 @@
 """The parameters of one moment, read together, and their values before the optimizer's step.
 
 One call of the kernel reads all plain tensors, by several threads where that pays; what is sparse,
-complex or full of gaps is read one by one. The old values are copied in the same pass that reads
-them, into one piece of memory for each device. The CPU's is kept from step to step: fresh memory
-would cost a page fault for every 4 KiB.
+complex or full of gaps is read one by one.
+
+The old values lie in memory that on the CPU is kept from step to step: fresh memory would cost a
+page fault for every 4 KiB. Where one recorded step follows the other, the pass that reads an update
+also puts the new values into the place of the old ones. Then nothing has to be read before the next
+step: the old values are what the weights are, as long as torch's version counter and a sample of
+their bits say that nobody has changed them in between.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lampwork.taps.statistic import Batch, RawRow, measure, readable
 from lampwork.watching.activations import Key
 
-_ALIGNMENT = 64
 _HALVES = (torch.float16, torch.bfloat16)
 
 Rows = list[tuple[Key, RawRow]]
@@ -28,102 +31,169 @@ class Reading:
 
     def __init__(self) -> None:
         self._batch = Batch()
-        self._batched: list[tuple[Key, Tensor]] = []  # tensors too: they have to live
+        self._keys: list[Key | None] = []  # of the batch's rows, one after the other
+        self._alive: list[Tensor] = []
         self._rows: Rows = []
 
-    def add(self, key: Key, tensor: Tensor, *, copy_to: int = 0, minus: int = 0) -> None:
-        """Read a tensor; addresses as `Batch.add` takes them, only where the batch takes it."""
+    def add(self, key: Key, tensor: Tensor) -> None:
+        """Read a tensor."""
         local = readable(tensor)
         if local is None:
             return
         if Batch.takes(local):
-            self._batch.add(local, copy_to=copy_to, minus=minus)
-            self._batched.append((key, local))
+            self.add_dense(local, key)
         elif (row := measure(local)) is not None:
             self._rows.append((key, row))
 
+    def add_dense(
+        self,
+        tensor: Tensor,
+        *keys: Key | None,
+        old: int = 0,
+        compare: bool = False,
+        keep: bool = False,
+    ) -> None:
+        """Read a tensor that the batch takes; a key for each row that it gives, None to drop it."""
+        self._batch.add(tensor, old=old, compare=compare, keep=keep)
+        self._keys += keys
+        self._alive.append(tensor)
+
+    def hold(self, tensor: Tensor) -> None:
+        """Let memory that is read live until the reading ends."""
+        self._alive.append(tensor)
+
     def rows(self) -> Rows:
         """The rows of all that can be read."""
-        batched = zip(self._batched, self._batch.rows(), strict=True) if self._batched else ()
-        return [(key, row) for (key, _), row in batched] + self._rows
+        batched = zip(self._keys, self._batch.rows(), strict=True) if self._keys else ()
+        return [(key, row) for key, row in batched if key is not None] + self._rows
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where in the memory a tensor lies, and how."""
+@dataclass(slots=True)
+class _Kept:
+    """Where the old values of one parameter lie, as its own do.
 
-    offset: int
+    Attributes:
+        memory: the values, in the order of the parameter's memory.
+        shape: of the parameter.
+        strides: of the parameter.
+        source: the parameter's own address when its values came here.
+        version: torch's counter of changes then; -1 where the values are of an earlier time.
+    """
+
+    memory: Tensor
     shape: torch.Size
     strides: tuple[int, ...]
-    dtype: torch.dtype
-    device: torch.device
+    source: int = 0
+    version: int = -1
 
-    def holds(self, tensor: Tensor) -> bool:
+    @classmethod
+    def like(cls, local: Tensor) -> _Kept:
+        memory = torch.empty(local.numel(), dtype=local.dtype, device=local.device)
+        return cls(memory, local.shape, local.stride())
+
+    def holds(self, local: Tensor) -> bool:
         """Whether a tensor lies in its own memory as this one does here."""
-        found = tensor.shape, tensor.stride(), tensor.dtype, tensor.device
-        expected = self.shape, self.strides, self.dtype, self.device
-        return found == expected and Batch.takes(tensor)
+        found = local.shape, local.stride(), local.dtype, local.device
+        expected = self.shape, self.strides, self.memory.dtype, self.memory.device
+        return found == expected and Batch.takes(local)
+
+    def current(self, parameter: Tensor) -> bool:
+        """Whether these are the parameter's values still, as far as torch's counter tells."""
+        return (
+            self.version >= 0
+            and self.version == parameter._version
+            and self.source == parameter.data_ptr()
+        )
+
+    def view(self) -> Tensor:
+        return self.memory.as_strided(self.shape, self.strides)
 
 
 class Old:
     """Parameters as they were before the optimizer's step."""
 
     def __init__(self) -> None:
-        self._memory: dict[torch.device, Tensor] = {}
-        self._places: dict[str, _Place] = {}
+        self._kept: dict[str, _Kept] = {}
+        self._known: set[str] = set()  # whose rows come with those of the updates
+        self._names: list[str] = []
         self._clones: dict[str, Tensor] = {}
 
-    def keep(self, owned: Mapping[str, Tensor]) -> dict[str, int]:
-        """Make room; the addresses to copy those to that are not cloned at once."""
-        self.forget()
-        ends: dict[torch.device, int] = {}
-        for name, parameter in owned.items():
-            local = readable(parameter)
-            if local is not None and Batch.takes(local):
-                end = ends.get(local.device, 0)
-                layout = local.shape, local.stride(), local.dtype, local.device
-                self._places[name] = _Place(end, *layout)
-                size = local.numel() * local.element_size()
-                ends[local.device] = end + -(-size // _ALIGNMENT) * _ALIGNMENT
-            else:
-                self._clones[name] = parameter.detach().clone()
-        for device, end in ends.items():
-            if device not in self._memory or end > len(self._memory[device]):
-                self._memory[device] = torch.empty(end, dtype=torch.uint8, device=device)
-        bases = {device: memory.data_ptr() for device, memory in self._memory.items()}
-        return {name: bases[place.device] + place.offset for name, place in self._places.items()}
-
-    def add_updates(self, reading: Reading, now: Mapping[str, Tensor]) -> None:
-        """Read new minus old of each that was kept; of half types in float32."""
-        for name, place in self._places.items():
-            local = readable(now[name])
-            if local is None:
+    def add_weights(
+        self,
+        reading: Reading,
+        ready: Iterable[tuple[str, nn.Parameter]],
+        owned: Mapping[str, Tensor],
+    ) -> None:
+        """Read the weights, and keep the values of those that the optimizer is about to change."""
+        self._names, self._clones = [], {}
+        self._known = self._unchanged(owned)
+        for name, parameter in ready:
+            if name in self._known:
+                self._names.append(name)
                 continue
-            if place.holds(local):
-                address = self._memory[place.device].data_ptr() + place.offset
-                reading.add(Key("update", name), local, minus=address)
-            elif local.shape == place.shape:  # was given other memory meanwhile
-                reading.add(Key("update", name), _difference(local, self._view(place)))
+            local = readable(parameter)
+            if name not in owned or local is None:
+                reading.add(Key("weight", name), parameter)
+            elif Batch.takes(local):
+                kept = self._kept.get(name)
+                if kept is None or not kept.holds(local):
+                    kept = self._kept[name] = _Kept.like(local)
+                kept.version = -1
+                old = kept.memory.data_ptr()
+                reading.add_dense(local, Key("weight", name), old=old, keep=True)
+                self._names.append(name)
+            else:
+                reading.add(Key("weight", name), parameter)
+                self._clones[name] = parameter.detach().clone()
+
+    def _unchanged(self, owned: Mapping[str, Tensor]) -> set[str]:
+        """The parameters whose values are in memory."""
+        found: list[str] = []
+        batch = Batch()
+        for name, parameter in owned.items():
+            kept = self._kept.get(name)
+            if kept is not None and kept.current(parameter):
+                found.append(name)
+                batch.add(parameter, old=kept.memory.data_ptr())
+        same = batch.same() if found else []  # changes through `.data` pass by the counter
+        return {name for name, unchanged in zip(found, same, strict=True) if unchanged}
+
+    def add_updates(self, reading: Reading, now: Mapping[str, Tensor], *, again: bool) -> None:
+        """Read new minus old of each that was kept; of half types in float32.
+
+        Args:
+            reading: what reads.
+            now: the parameters.
+            again: the next step is likely to be recorded too.
+        """
+        # Last first: the caches have what the optimizer wrote last.
+        for name in reversed(self._names):
+            kept, parameter = self._kept[name], now[name]
+            known, local = name in self._known, readable(parameter)
+            if local is not None and kept.holds(local):
+                # The memory of a sharded parameter has another counter than the parameter.
+                keep = known or (again and local is parameter and local.is_cpu)
+                keys: list[Key | None] = [Key("update", name)]
+                if keep:
+                    keys.append(Key("weight", name) if known else None)
+                    kept.version, kept.source = parameter._version, parameter.data_ptr()
+                old = kept.memory.data_ptr()
+                reading.add_dense(local, *keys, old=old, compare=True, keep=keep)
+                if local.is_cuda:
+                    reading.hold(self._kept.pop(name).memory)  # goes back to torch afterwards
+                continue
+            if known:
+                reading.add(Key("weight", name), kept.view().clone())
+            if local is not None and local.shape == kept.shape:  # was given other memory meanwhile
+                reading.add(Key("update", name), _difference(local, kept.view()))
+            kept.version = -1
         for name, old in self._clones.items():
             reading.add(Key("update", name), _difference(now[name].detach(), old))
-
-    def _view(self, place: _Place) -> Tensor:
-        count = place.shape.numel() * place.dtype.itemsize
-        memory = self._memory[place.device]
-        flat = memory[place.offset : place.offset + count].view(place.dtype)
-        return flat.as_strided(place.shape, place.strides)
-
-    def forget(self) -> None:
-        """Keep the CPU's memory, and nothing of what is in it; a device's goes back to torch."""
-        self._places.clear()
-        self._clones.clear()
-        for device in [device for device in self._memory if device.type != "cpu"]:
-            del self._memory[device]
+        self._names, self._clones = [], {}
 
     def release(self) -> None:
         """Give the memory back."""
-        self.forget()
-        self._memory.clear()
+        self._names, self._clones, self._kept = [], {}, {}
 
 
 @torch.no_grad()

@@ -26,6 +26,8 @@ class Schedule:
             raise InputError(f"budget={budget!r} is a share of the step time: 0.02 means 2 %")
         self.every, self._budget = every, budget
         self._next = 0
+        self.dense = every == 1
+        """Whether one recorded step follows the other, as far as is known."""
 
     def due(self, step: int) -> bool:
         """Whether this step is to be recorded."""
@@ -37,3 +39,4 @@ class Schedule:
         if self._budget is not None and bare_step_s > 0:
             distance *= math.ceil(max(1.0, cost_s / (self._budget * bare_step_s * self.every)))
         self._next = step + distance
+        self.dense = distance == 1

@@ -345,7 +345,7 @@ class Watch:
         assert self._writer is not None
         self._read_closure(optimizer)
         witnessed, later = self._witness.take()
-        self._rows += self._parameters.after_step() + witnessed
+        self._rows += self._parameters.after_step(again=self._schedule.dense) + witnessed
         seen = {**self._activations.seen, **self._parameters.seen, **self._witness.seen}
         self._ledger.announce(seen, self._writer)
         self._scalars.send()

@@ -32,15 +32,25 @@ __attribute__((target("avx2"))) static void stream(char *to, const char *from, s
 }
 #endif
 
-static void copy_all(char *to, const uint64_t *from, size_t count, size_t size) {
+void lampwork_stream(char *to, const char *from, size_t size) {
 #ifdef STREAMS
   if (__builtin_cpu_supports("avx2")) {
-    for (size_t i = 0; i < count; i++) stream(to + i * size, (const char *)from[i], size);
-    _mm_sfence(); /* another process reads this after a message that is an ordinary store */
+    stream(to, from, size);
     return;
   }
 #endif
-  for (size_t i = 0; i < count; i++) memcpy(to + i * size, (const char *)from[i], size);
+  memcpy(to, from, size);
+}
+
+void lampwork_fence(void) {
+#ifdef STREAMS
+  _mm_sfence();
+#endif
+}
+
+static void copy_all(char *to, const uint64_t *from, size_t count, size_t size) {
+  for (size_t i = 0; i < count; i++) lampwork_stream(to + i * size, (const char *)from[i], size);
+  lampwork_fence(); /* another process reads this after a message that is an ordinary store */
 }
 
 /* stack(to, from, size): `from` is a buffer of uint64 addresses, `size` the bytes at each. */

@@ -6,26 +6,16 @@
  * is read again with care. All sums are float64, and chunks are merged in order, so that neither
  * threads nor alignment change a bit.
  */
-#include "kernels.h"
+#include "stats.h"
 
 #include <math.h>
-#include <pthread.h>
-#include <stdatomic.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define BLOCK 2048
-#define CHUNK (128 * BLOCK)
-#define BINS 64
 #define LOWEST (127 - 40) /* biased float32 exponent of the first bin */
 #define SAMPLE 8192       /* SAMPLED_ABOVE in stats.py */
 #define MAX_DIMS 64
 #define RELEASED_ABOVE 32768 /* elements from which other Python threads may run meanwhile */
-
-typedef struct { /* the columns, in order */
-  double count, sum, squares, zeros, nan, posinf, neginf, low, high, units, dead, bins[BINS];
-} Row;
 
 /* ---- blocks ---- */
 
@@ -35,14 +25,15 @@ typedef struct {
 } Block;
 
 /* A reduction of floats is vectorised only where the order may change; `omp simd` says so. */
-#define READER(NAME, T, ATTRIBUTES)                                                              \
-  ATTRIBUTES static void NAME(const T *x, size_t n, Block *block) {                              \
+#define READER(NAME, T, VALUE, ATTRIBUTES)                                                       \
+  ATTRIBUTES static void NAME(const T *x, const T *y, size_t n, Block *block) {                  \
     double sum = 0, squares = 0;                                                                 \
     T low = INFINITY, high = -INFINITY;                                                          \
     int32_t zeros = 0;                                                                           \
+    (void)y;                                                                                     \
     _Pragma("omp simd reduction(+ : sum, squares, zeros) reduction(min : low) reduction(max : high)") \
     for (size_t i = 0; i < n; i++) {                                                             \
-      T v = x[i];                                                                                \
+      T v = VALUE;                                                                               \
       double d = v;                                                                              \
       sum += d;                                                                                  \
       squares += d * d;                                                                          \
@@ -52,6 +43,12 @@ typedef struct {
     }                                                                                            \
     *block = (Block){sum, squares, low, high, zeros};                                            \
   }
+
+#define READERS(KIND, ATTRIBUTES)                             \
+  READER(floats_##KIND, float, x[i], ATTRIBUTES)              \
+  READER(doubles_##KIND, double, x[i], ATTRIBUTES)            \
+  READER(float_changes_##KIND, float, x[i] - y[i], ATTRIBUTES) \
+  READER(double_changes_##KIND, double, x[i] - y[i], ATTRIBUTES)
 
 #define CAREFUL(NAME, T)                                       \
   static void NAME(const T *x, size_t n, Row *row) {           \
@@ -74,36 +71,39 @@ typedef struct {
 #if defined(__x86_64__) && defined(__GNUC__)
 #define AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")))
 #define AVX2 __attribute__((target("avx2,fma")))
-READER(floats_avx512, float, AVX512)
-READER(doubles_avx512, double, AVX512)
-READER(floats_avx2, float, AVX2)
-READER(doubles_avx2, double, AVX2)
+READERS(avx512, AVX512)
+READERS(avx2, AVX2)
 #endif
-READER(floats_portable, float, )
-READER(doubles_portable, double, )
+READERS(portable, )
 CAREFUL(floats_careful, float)
 CAREFUL(doubles_careful, double)
 
-static void (*read_floats)(const float *, size_t, Block *) = floats_portable;
-static void (*read_doubles)(const double *, size_t, Block *) = doubles_portable;
+static struct { /* of values, or of the differences of two arrays */
+  void (*floats)(const float *, const float *, size_t, Block *);
+  void (*doubles)(const double *, const double *, size_t, Block *);
+} readers[2] = {{floats_portable, doubles_portable},
+                {float_changes_portable, double_changes_portable}};
+
+#define CHOOSE(KIND)                                                       \
+  readers[0].floats = floats_##KIND, readers[0].doubles = doubles_##KIND,  \
+  readers[1].floats = float_changes_##KIND, readers[1].doubles = double_changes_##KIND
 
 void lampwork_choose_stats(void) {
 #ifdef AVX2
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl")) {
-    read_floats = floats_avx512, read_doubles = doubles_avx512;
-  } else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-    read_floats = floats_avx2, read_doubles = doubles_avx2;
-  }
+      __builtin_cpu_supports("avx512vl"))
+    CHOOSE(avx512);
+  else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    CHOOSE(avx2);
 #endif
 }
 
 /* ---- element types; the order is that of `_CODES` in stats.py ---- */
 
 enum { F32, F64, F16, BF16, I8, I16, I32, I64, U8, U16, U32, U64 };
-static const int SIZES[] = {4, 8, 2, 2, 1, 2, 4, 8, 1, 2, 4, 8};
-#define TYPES 12
+const int lampwork_sizes[TYPES] = {4, 8, 2, 2, 1, 2, 4, 8, 1, 2, 4, 8};
+#define SIZES lampwork_sizes
 #define IS_FLOAT(type) ((type) <= BF16)
 #define AS_FLOAT32(type) ((type) == F32 || (type) == F16 || (type) == BF16)
 
@@ -148,20 +148,12 @@ static void widen(const void *from, int type, size_t n, void *to) {
 
 /* ---- a chunk ---- */
 
-typedef struct {
-  const char *values;
-  char *copy;        /* where the values go as well, or NULL */
-  const char *minus; /* what is subtracted from them, or NULL */
-  int type;
-  size_t count, stride; /* of the whole tensor; every `stride`th exponent is counted */
-} Job;
-
-static void reset(Row *row) {
+void lampwork_reset_row(Row *row) {
   memset(row, 0, sizeof *row);
   row->low = INFINITY, row->high = -INFINITY;
 }
 
-static void add(Row *to, const Row *from) {
+void lampwork_add_row(Row *to, const Row *from) {
   double low = fmin(to->low, from->low), high = fmax(to->high, from->high);
   double *a = (double *)to;
   const double *b = (const double *)from;
@@ -174,21 +166,26 @@ typedef struct {
   uint32_t zeros;
 } Exponents;
 
-static void count_floats(Exponents *e, const float *x, size_t begin, size_t n, size_t stride) {
+/* Of x, or of x - y where there is a y. */
+static void count_floats(Exponents *e, const float *x, const float *y, size_t begin, size_t n,
+                         size_t stride) {
   uint32_t zeros = 0, k = 0;
   for (size_t i = begin; i < n; i += stride, k++) {
+    float v = y ? x[i] - y[i] : x[i];
     uint32_t bits;
-    memcpy(&bits, x + i, 4);
+    memcpy(&bits, &v, 4);
     e->counts[k & 3][bits >> 23 & 255]++;
     zeros += bits << 1 == 0;
   }
   e->zeros += zeros;
 }
 
-static void count_doubles(Exponents *e, const double *x, size_t begin, size_t n, size_t stride) {
+static void count_doubles(Exponents *e, const double *x, const double *y, size_t begin, size_t n,
+                          size_t stride) {
   for (size_t i = begin; i < n; i += stride) {
+    double v = y ? x[i] - y[i] : x[i];
     uint64_t bits;
-    memcpy(&bits, x + i, 8);
+    memcpy(&bits, &v, 8);
     int biased = bits >> 52 & 2047, narrow = biased - 1023 + 127;
     narrow = narrow < 1 ? 1 : narrow > 254 ? 254 : narrow;
     narrow = biased == 0 ? 0 : biased == 2047 ? 255 : narrow;
@@ -216,73 +213,72 @@ typedef struct { /* what is needed to read blocks one after the other */
 } Reading;
 
 static void begin(Reading *r, size_t from, size_t stride) {
-  reset(&r->row);
+  lampwork_reset_row(&r->row);
   memset(&r->exponents, 0, sizeof r->exponents);
   r->next = (from + stride - 1) / stride * stride;
 }
 
-/* Elements `from` … `from + n` of the tensor, as float32 or float64. */
-static void read_block(Reading *r, const void *x, int wide, size_t from, size_t n, size_t stride) {
+static void read_carefully(Row *row, const void *x, const void *y, int wide, size_t n) {
+  double changes[BLOCK];
+  if (y && wide) {
+    const double *a = x, *b = y;
+    for (size_t i = 0; i < n; i++) changes[i] = a[i] - b[i];
+  } else if (y) {
+    const float *a = x, *b = y;
+    for (size_t i = 0; i < n; i++) ((float *)changes)[i] = a[i] - b[i];
+  }
+  if (wide) doubles_careful(y ? changes : x, n, row);
+  else floats_careful(y ? (float *)changes : x, n, row);
+}
+
+/* Elements `from` … `from + n` of the tensor, as float32 or float64; minus y where there is one. */
+static void read_block(Reading *r, const void *x, const void *y, int wide, size_t from, size_t n,
+                       size_t stride) {
   Block block;
-  if (wide) read_doubles(x, n, &block);
-  else read_floats(x, n, &block);
+  if (wide) readers[y != NULL].doubles(x, y, n, &block);
+  else readers[y != NULL].floats(x, y, n, &block);
   if (isfinite(block.squares)) {
     r->row.sum += block.sum, r->row.squares += block.squares, r->row.zeros += block.zeros;
     r->row.low = fmin(r->row.low, block.low), r->row.high = fmax(r->row.high, block.high);
-  } else if (wide) {
-    doubles_careful(x, n, &r->row);
   } else {
-    floats_careful(x, n, &r->row);
+    read_carefully(&r->row, x, y, wide, n);
   }
   if (r->next < from + n) {
     size_t first = r->next - from;
-    if (wide) count_doubles(&r->exponents, x, first, n, stride);
-    else count_floats(&r->exponents, x, first, n, stride);
+    if (wide) count_doubles(&r->exponents, x, y, first, n, stride);
+    else count_floats(&r->exponents, x, y, first, n, stride);
     r->next += (n - first + stride - 1) / stride * stride;
   }
   r->row.count += n;
 }
 
-static void subtract_floats(const float *a, const float *b, size_t n, float *to) {
-  for (size_t i = 0; i < n; i++) to[i] = a[i] - b[i];
-}
-
-static void subtract_doubles(const double *a, const double *b, size_t n, double *to) {
-  for (size_t i = 0; i < n; i++) to[i] = a[i] - b[i];
-}
-
-/* Chunk `index` of a dense tensor. */
-static void read_chunk(const Job *job, size_t index, Row *row) {
+void lampwork_read_chunk(const Job *job, size_t index, Row *rows) {
   size_t from = index * CHUNK, end = from + CHUNK < job->count ? from + CHUNK : job->count;
   int type = job->type, size = SIZES[type], wide = !AS_FLOAT32(type);
+  int narrow = type != F32 && type != F64, both = ROWS(job) > 1;
   double scratch[2][BLOCK];
-  Reading r;
-  begin(&r, from, job->stride);
+  Reading values, before;
+  begin(&values, from, job->stride);
+  if (both) begin(&before, from, job->stride);
   for (size_t i = from; i < end; i += BLOCK) {
     size_t n = end - i < BLOCK ? end - i : BLOCK;
-    const void *x = job->values + i * size;
-    if (job->copy) memcpy(job->copy + i * size, x, n * size);
-    if (type != F32 && type != F64) {
-      widen(x, type, n, scratch[0]);
-      x = scratch[0];
-    }
-    if (job->minus) {
-      const void *y = job->minus + i * size;
-      if (type != F32 && type != F64) {
-        widen(y, type, n, scratch[1]);
-        y = scratch[1];
-      }
-      if (wide) subtract_doubles(x, y, n, scratch[0]);
-      else subtract_floats(x, y, n, (float *)scratch[0]);
-      x = scratch[0];
-    }
-    read_block(&r, x, wide, i, n, job->stride);
+    const char *now = job->values + i * size;
+    char *old = job->old ? job->old + i * size : NULL;
+    const void *x = now, *y = job->compared ? old : NULL;
+    if (narrow) widen(now, type, n, scratch[0]), x = scratch[0];
+    if (narrow && y) widen(old, type, n, scratch[1]), y = scratch[1];
+    if (both) read_block(&before, y, NULL, wide, i, n, job->stride);
+    read_block(&values, x, y, wide, i, n, job->stride);
+    if (job->kept && job->past_caches) lampwork_stream(old, now, n * size);
+    else if (job->kept) memcpy(old, now, n * size);
   }
-  fold(&r.exponents, &r.row);
-  *row = r.row;
+  if (job->kept && job->past_caches) lampwork_fence();
+  fold(&values.exponents, &values.row);
+  rows[0] = values.row;
+  if (both) fold(&before.exponents, &before.row), rows[1] = before.row;
 }
 
-static size_t stride_of(size_t count) {
+size_t lampwork_stride_of(size_t count) {
   return count > SAMPLE ? ((count + SAMPLE - 1) / SAMPLE) | 1 : 1; /* odd: not in step with rows */
 }
 
@@ -292,7 +288,16 @@ static void estimate(Row *row, size_t stride) {
   for (int i = 0; i < BINS; i++) row->bins[i] *= (double)count / seen;
 }
 
-static size_t chunks_of(size_t count) { return (count + CHUNK - 1) / CHUNK; }
+void lampwork_join(const Job *job, const Row *chunks, Row *rows) {
+  int width = ROWS(job);
+  for (int k = 0; k < width; k++) {
+    lampwork_reset_row(&rows[k]);
+    for (size_t i = 0; i < chunks_of(job->count); i++)
+      lampwork_add_row(&rows[k], &chunks[i * width + k]);
+    if (job->count == 0) rows[k].dead = INFINITY; /* the identity of merging */
+    estimate(&rows[k], job->stride);
+  }
+}
 
 /* ---- tensors of any layout ---- */
 
@@ -339,7 +344,7 @@ static void read_strided(const char *values, int type, const Layout *l, Row *tot
   int last = l->dims - 1, size = SIZES[type], wide = !AS_FLOAT32(type);
   size_t count = 1, done = 0, filled = 0;
   for (int i = 0; i < l->dims; i++) count *= l->size[i];
-  size_t stride = stride_of(count);
+  size_t stride = lampwork_stride_of(count);
   double raw[BLOCK], scratch[BLOCK];
   Reading r;
   begin(&r, 0, stride);
@@ -358,34 +363,25 @@ static void read_strided(const char *values, int type, const Layout *l, Row *tot
         widen(raw, type, filled, scratch);
         x = scratch;
       }
-      read_block(&r, x, wide, done, filled, stride);
+      read_block(&r, x, NULL, wide, done, filled, stride);
       done += filled, filled = 0;
     }
   }
   fold(&r.exponents, &r.row);
-  add(total, &r.row);
+  *total = r.row;
+  estimate(total, stride);
 }
 
-static void read_tensor(const char *values, int type, Layout *l, Row *total) {
+static int read_tensor(const char *values, int type, Layout *l, Row *total, int threads) {
   size_t count = 1;
   for (int i = 0; i < l->dims; i++) count *= l->size[i];
-  reset(total);
-  if (count == 0) {
-    total->dead = INFINITY; /* the identity of merging */
-    return;
-  }
-  normalize(l);
-  if (l->dims == 0 || (l->dims == 1 && l->stride[0] == 1)) {
-    Job job = {values, NULL, NULL, type, count, stride_of(count)};
-    for (size_t i = 0; i < chunks_of(count); i++) {
-      Row chunk;
-      read_chunk(&job, i, &chunk);
-      add(total, &chunk);
-    }
-  } else {
+  if (count) normalize(l);
+  if (count && l->dims && (l->dims > 1 || l->stride[0] != 1)) {
     read_strided(values, type, l, total);
+    return 0;
   }
-  estimate(total, stride_of(count));
+  Job job = {.values = values, .type = type, .count = count, .stride = lampwork_stride_of(count)};
+  return lampwork_read_jobs(&job, 1, total, threads);
 }
 
 static int parse_layout(PyObject *shape, PyObject *strides, Layout *l) {
@@ -414,25 +410,27 @@ static int parse_tensor(PyObject *const *args, const char **values, int *type, L
   return parse_layout(args[2], args[3], l);
 }
 
-/* summary(address, type, shape, strides) -> bytes of one row. */
+/* summary(address, type, shape, strides, threads) -> bytes of one row. */
 static PyObject *summary(PyObject *self, PyObject *const *args, Py_ssize_t count) {
   (void)self;
   const char *values;
-  int type;
+  int type, failed;
   Layout layout;
   Row row;
-  if (count != 4) return PyErr_Format(PyExc_TypeError, "summary takes 4 arguments");
+  if (count != 5) return PyErr_Format(PyExc_TypeError, "summary takes 5 arguments");
   if (parse_tensor(args, &values, &type, &layout) < 0) return NULL;
+  int threads = (int)PyLong_AsLong(args[4]);
+  if (PyErr_Occurred()) return NULL;
   int64_t elements = 1;
   for (int i = 0; i < layout.dims; i++) elements *= layout.size[i];
   if (elements < RELEASED_ABOVE) {
-    read_tensor(values, type, &layout, &row);
+    failed = read_tensor(values, type, &layout, &row, 1);
   } else {
     Py_BEGIN_ALLOW_THREADS
-    read_tensor(values, type, &layout, &row);
+    failed = read_tensor(values, type, &layout, &row, threads);
     Py_END_ALLOW_THREADS
   }
-  return PyBytes_FromStringAndSize((const char *)&row, sizeof row);
+  return failed ? PyErr_NoMemory() : PyBytes_FromStringAndSize((const char *)&row, sizeof row);
 }
 
 /* ---- channels ---- */
@@ -506,89 +504,8 @@ static PyObject *alive(PyObject *self, PyObject *const *args, Py_ssize_t count) 
   return found;
 }
 
-/* ---- many dense tensors at once ---- */
-
-typedef struct {
-  const Job *jobs;
-  const uint32_t *owner; /* of each chunk: its job */
-  const size_t *index;   /* and its number in there */
-  Row *rows;
-  size_t chunks;
-  atomic_size_t next;
-} Batch;
-
-static void *work(void *argument) {
-  Batch *batch = argument;
-  for (;;) {
-    size_t i = atomic_fetch_add(&batch->next, 1);
-    if (i >= batch->chunks) return NULL;
-    read_chunk(&batch->jobs[batch->owner[i]], batch->index[i], &batch->rows[i]);
-  }
-}
-
-/* Threads live for one call only, and end with the chunks: nothing is left for a fork to break. */
-static void run_batch(Batch *batch, int threads) {
-  pthread_t others[15];
-  int started = 0;
-  while (started < threads - 1 && started < 15 &&
-         pthread_create(&others[started], NULL, work, batch) == 0)
-    started++;
-  work(batch);
-  for (int i = 0; i < started; i++) pthread_join(others[i], NULL);
-}
-
-/* summaries(jobs, threads) -> bytes of as many rows. `jobs` is a buffer of five int64 each: address,
- * type, elements, address to copy to, address of what to subtract; 0 for none of the last two. */
-static PyObject *summaries(PyObject *self, PyObject *args) {
-  (void)self;
-  Py_buffer buffer;
-  int threads;
-  if (!PyArg_ParseTuple(args, "y*i", &buffer, &threads)) return NULL;
-  const int64_t *told = buffer.buf;
-  size_t count = (size_t)buffer.len / (5 * sizeof(int64_t)), chunks = 0, k = 0;
-  for (size_t i = 0; i < count; i++) {
-    if (told[5 * i + 1] < 0 || told[5 * i + 1] >= TYPES) {
-      PyBuffer_Release(&buffer);
-      return PyErr_Format(PyExc_ValueError, "no element type has that code");
-    }
-    chunks += chunks_of((size_t)told[5 * i + 2]);
-  }
-  Job *jobs = malloc((count + 1) * sizeof *jobs);
-  Row *rows = malloc((chunks + 1) * sizeof *rows), *totals = malloc((count + 1) * sizeof *totals);
-  uint32_t *owner = malloc((chunks + 1) * sizeof *owner);
-  size_t *index = malloc((chunks + 1) * sizeof *index);
-  PyObject *found = NULL;
-  if (!jobs || !rows || !totals || !owner || !index) {
-    PyErr_NoMemory();
-    goto done;
-  }
-  for (size_t i = 0; i < count; i++) {
-    const int64_t *t = told + 5 * i;
-    size_t n = (size_t)t[2];
-    jobs[i] = (Job){(const char *)(intptr_t)t[0], (char *)(intptr_t)t[3],
-                    (const char *)(intptr_t)t[4], (int)t[1], n, stride_of(n)};
-    for (size_t j = 0; j < chunks_of(n); j++) owner[k] = (uint32_t)i, index[k++] = j;
-  }
-  Batch batch = {.jobs = jobs, .owner = owner, .index = index, .rows = rows, .chunks = chunks};
-  Py_BEGIN_ALLOW_THREADS
-  run_batch(&batch, threads);
-  for (size_t i = 0; i < count; i++) reset(&totals[i]);
-  for (size_t i = 0; i < chunks; i++) add(&totals[owner[i]], &rows[i]);
-  for (size_t i = 0; i < count; i++) {
-    if (jobs[i].count == 0) totals[i].dead = INFINITY;
-    estimate(&totals[i], jobs[i].stride);
-  }
-  Py_END_ALLOW_THREADS
-  found = PyBytes_FromStringAndSize((const char *)totals, count * sizeof *totals);
-done:
-  free(jobs), free(rows), free(totals), free(owner), free(index);
-  PyBuffer_Release(&buffer);
-  return found;
-}
-
 PyMethodDef lampwork_stats_methods[] = {
     {"summary", (PyCFunction)(void (*)(void))summary, METH_FASTCALL, "The row of one tensor."},
-    {"summaries", summaries, METH_VARARGS, "The rows of many dense tensors."},
     {"alive", (PyCFunction)(void (*)(void))alive, METH_FASTCALL, "Which channels are not silent."},
     {NULL, NULL, 0, NULL},
 };
