@@ -174,7 +174,6 @@ def sharded(seed, **options):
     )
 
 
-@pytest.mark.xfail(reason="generator and epoch are found one sampler deep, here they are two deep")
 @pytest.mark.parametrize(
     "options", [{}, {"use_seedable_sampler": True, "data_seed": 5}], ids=["plain", "seedable"]
 )

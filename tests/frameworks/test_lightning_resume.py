@@ -96,12 +96,9 @@ def test_resumes_after_an_epoch(trainer, tmp_path, workers, hook):
     assert [epoch for epoch, _ in resumed.trained] == [1] * BATCHES + [2] * BATCHES
 
 
-UNTOLD = pytest.mark.xfail(reason="the state does not hold the epoch of an unknown sampler")
-
-
 @pytest.mark.parametrize(
     ("sampler", "workers"),
-    [(dealt, 0), (dealt, 2), (ByEpoch, 0), pytest.param(ByEpoch, 2, marks=UNTOLD)],
+    [(dealt, 0), (dealt, 2), (ByEpoch, 0), (ByEpoch, 2)],
 )
 def test_resumes_the_order_of_its_epoch(trainer, tmp_path, sampler, workers):
     """A sampler with `set_epoch` resumes in its epoch, though Lightning tells it late which."""

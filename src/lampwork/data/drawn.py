@@ -30,10 +30,12 @@ class Drawn:
     """Whatever a sampler of any other kind gives.
 
     To go on elsewhere it is asked for its indices from the beginning again (the dataset is not
-    asked for its samples), with what its `state_dict` told before it was first asked, and with the
-    random state of then: of its own `generator`, and of those of torch's, Python's and numpy's
-    global generators that it drew from. That can take some kilobytes. Its other attributes, an
-    epoch say, are for the user to set. On the way back the global generators are left alone.
+    asked for its samples), with what its `state_dict` told before it was first asked, with the
+    `epoch` of then where it has `set_epoch`, and with the random state of then: of its own
+    `generator`, and of those of torch's, Python's and numpy's global generators that it drew from.
+    That can take some kilobytes. A sampler around another one (`sampler`, `batch_sampler`) has
+    what that one has. Other attributes are for the user to set. On the way back the global
+    generators are left alone.
 
     A sampler that draws from a global generator in mid-epoch, while others do too, cannot be made
     to give the same again. Where the indices are ints it is noticed, and warned about.
@@ -50,10 +52,9 @@ class Drawn:
     ) -> None:
         self.taken = 0
         self._sampler = sampler
-        parts = (sampler, getattr(sampler, "sampler", None))
-        self._stateful = next((part for part in parts if _is_stateful(part)), None)
-        found = (getattr(part, "generator", None) for part in parts)
-        self._generator = next((part for part in found if isinstance(part, torch.Generator)), None)
+        self._parts = list(_inward(sampler))
+        self._stateful = next((part for part in self._parts if _is_stateful(part)), None)
+        self._counts = next((part for part in self._parts if _counts_epochs(part)), None)
         self._asked = False
         self._saved = state
         self._sum: int | None = 0
@@ -100,6 +101,8 @@ class Drawn:
         self._told: dict[str, Any] = {}
         if self._stateful is not None:
             self._told["sampler"] = copy.deepcopy(self._stateful.state_dict())
+        if self._counts is not None:
+            self._told["epoch"] = self._counts.epoch
         a_seed = started is not None
         if started is None:
             before = random_state()
@@ -111,8 +114,8 @@ class Drawn:
     def _first(self) -> Any:
         """The first index, with a note of what it was drawn from."""
         self._asked = True
-        if self._generator is not None:
-            self._told["generator"] = replay.describe(self._generator)
+        if (generator := self._generator()) is not None:
+            self._told["generator"] = replay.describe(generator)
         before = random_state()
         try:
             return next(self._iterator)
@@ -138,6 +141,11 @@ class Drawn:
         if self._stateful is not None and "sampler" in state:
             self._stateful.load_state_dict(copy.deepcopy(state["sampler"]))
             started = None
+        if self._counts is not None and self._counts.epoch != state.get(
+            "epoch", self._counts.epoch
+        ):
+            self._counts.set_epoch(state["epoch"])
+            started = None
         if started is None or "iterator" in state:
             with own_randomness():
                 _set_random_state(_untold(state.get("iterator", {})))
@@ -146,8 +154,8 @@ class Drawn:
 
     def _go_to(self, state: dict[str, Any]) -> None:
         """Draw what has been taken already, from the random state of then."""
-        if self._generator is not None and "generator" in state:
-            replay.restore(self._generator, state["generator"])
+        if "generator" in state and (generator := self._generator()) is not None:
+            replay.restore(generator, state["generator"])
         self._asked = "random" in state or "generator" in state or state["taken"] > 0
         self.taken, other = 0, False
         with own_randomness():
@@ -170,9 +178,29 @@ class Drawn:
             )
         self.taken = state["taken"]
 
+    def _generator(self) -> torch.Generator | None:
+        # Looked for when it is needed: some samplers make it when they are first asked.
+        found = (getattr(part, "generator", None) for part in self._parts)
+        return next((part for part in found if isinstance(part, torch.Generator)), None)
+
+
+def _inward(sampler: Any) -> Iterator[Any]:
+    """A sampler, and those that it was made around."""
+    seen: list[Any] = []
+    while sampler is not None and not any(sampler is part for part in seen):
+        seen.append(sampler)
+        yield sampler
+        # Not by `or`: a sampler is asked for its length where it is asked whether it is true.
+        inner = getattr(sampler, "batch_sampler", None)
+        sampler = getattr(sampler, "sampler", None) if inner is None else inner
+
 
 def _is_stateful(sampler: Any) -> bool:
     return hasattr(sampler, "state_dict") and hasattr(sampler, "load_state_dict")
+
+
+def _counts_epochs(sampler: Any) -> bool:
+    return type(getattr(sampler, "epoch", None)) is int and hasattr(sampler, "set_epoch")
 
 
 def asked_for(index: Any) -> int:
