@@ -1,5 +1,5 @@
 # The only doors: people and CI use the same four.
-#   make demo    train a small CNN on handwritten digits with all of lampwork
+#   make demo    train a small CNN on handwritten digits with all of lampwork, then a broken one
 #   make test    the whole test suite
 #   make check   formatting, lint and types
 #   make bench   the measurements behind the README's tables
@@ -14,6 +14,7 @@ READY := .venv/.ready
 
 demo: $(READY)
 	.venv/bin/lampwork demo
+	.venv/bin/lampwork demo --broken
 
 test: $(READY) browser
 	$(PY) -m pytest -n 2 --dist loadfile

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -28,9 +29,21 @@ def test_the_demo_ends_with_a_verdict_and_a_page(tmp_path: Path):
     assert float(accuracy) > 0.9
 
 
+def test_the_broken_demo_is_told_what_is_wrong_and_where(tmp_path: Path):
+    """The head that the optimizer does not know stands first, although the accuracy looks fine."""
+    done = lampwork(tmp_path, "demo", "--broken", "--epochs", "2", "--dir", "out")
+    assert done.code == 0, done.err
+    assert "verdict: fail — optim-missing-params at 12.weight since step 0" in done.out
+    assert "optimizer.add_param_group" in done.out
+    report = json.loads((tmp_path / "out" / "demo-broken" / "report.json").read_text())
+    assert [finding["code"] for finding in report["findings"]] == ["optim-missing-params"]
+    (accuracy,) = re.findall(r"^validation accuracy: ([\d.]+)$", done.out, re.MULTILINE)
+    assert float(accuracy) > 0.8
+
+
 def test_the_demo_needs_scikit_learn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Without it the message says what to install, before anything is trained."""
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(InputError, match=r"scikit-learn is not installed: pip install 'lampwork"):
-        demo(epochs=1, directory=str(tmp_path), seed=0)
+        demo(epochs=1, directory=str(tmp_path), seed=0, broken=False)
     assert list(tmp_path.iterdir()) == []

@@ -11,20 +11,38 @@ from lampwork._core.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from torch.optim import Optimizer
 
     from lampwork.watching.session import Watch
 
 EPOCHS = 70
+EPOCHS_BROKEN = 10
 BATCH_SIZE = 64
+
+_PLANTED = (
+    "planted: the last layer is replaced after the optimizer was made, as when a head is swapped "
+    "for other classes"
+)
 
 
 def demo(
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the 1,437 images.")] = EPOCHS,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help=f"Passes over the 1,437 images; {EPOCHS}, or {EPOCHS_BROKEN} of a broken one.",
+            show_default=False,
+        ),
+    ] = None,
     directory: Annotated[str, typer.Option("--dir", help="The folder for runs.")] = "runs",
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    broken: Annotated[
+        bool, typer.Option("--broken", help="Plant a known mistake, which the verdict names.")
+    ] = False,
 ) -> None:
     """Train a small CNN on handwritten digits with all of it; leaves a report."""
     import torch
+    from torch import nn
 
     from lampwork import init
     from lampwork.watching.session import watch
@@ -37,11 +55,16 @@ def demo(
     plan.apply(seed=seed)
     typer.echo(f"{plan}\n")
 
-    with watch(model, dir=directory, name="demo") as run:
-        accuracy = _train(model, x_train, y_train, held_out, epochs, run)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    if broken:
+        model[-1] = nn.Linear(128 * 2 * 2, 10)
+        typer.echo(f"{_PLANTED}\n")
+    epochs = epochs or (EPOCHS_BROKEN if broken else EPOCHS)
+    with watch(model, dir=directory, name="demo-broken" if broken else "demo") as run:
+        accuracy = _train(model, optimizer, (x_train, y_train), held_out, epochs, run)
     _show_one_layer(model, x_train[:1], y_train[:1])
     typer.echo(f"validation accuracy: {accuracy:.3f}")
-    _tell(run)
+    _tell(run, whole=broken)
 
 
 def _digits() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -63,7 +86,7 @@ def _digits() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     return (images[train], labels[train]), (images[held_out], labels[held_out])
 
 
-def _cnn() -> nn.Module:
+def _cnn() -> nn.Sequential:
     from torch import nn
 
     return nn.Sequential(
@@ -76,8 +99,8 @@ def _cnn() -> nn.Module:
 
 def _train(
     model: nn.Module,
-    x: Tensor,
-    y: Tensor,
+    optimizer: Optimizer,
+    train: tuple[Tensor, Tensor],
     held_out: tuple[Tensor, Tensor],
     epochs: int,
     run: Watch,
@@ -91,8 +114,7 @@ def _train(
 
     from lampwork.data.loader import DataLoader
 
-    loader = DataLoader(TensorDataset(x, y), batch_size=BATCH_SIZE, shuffle=True)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    loader = DataLoader(TensorDataset(*train), batch_size=BATCH_SIZE, shuffle=True)
     columns = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     accuracy = 0.0
     with Progress(*columns, console=Console(stderr=True)) as progress:
@@ -137,15 +159,20 @@ def _show_one_layer(model: nn.Module, x: Tensor, y: Tensor) -> None:
     )
 
 
-def _tell(run: Watch) -> None:
+def _tell(run: Watch, *, whole: bool) -> None:
     from lampwork.diagnose.verdict import diagnose
     from lampwork.record.reader import Record
     from lampwork.view.report import write_html
-    from lampwork.view.terminal import verdict_line
+    from lampwork.view.terminal import print_report, verdict_line
 
     assert run.path is not None
     record = Record(run.path)
     findings = diagnose(record)
     page = write_html(record, findings, Path(run.path) / "report.html")
-    typer.echo(verdict_line(record, findings))
+    if whole:
+        from rich.console import Console
+
+        print_report(record, findings, Console())
+    else:
+        typer.echo(verdict_line(record, findings))
     typer.echo(f"report: {page}")
