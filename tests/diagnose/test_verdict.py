@@ -144,3 +144,21 @@ def test_many_places_are_one_finding():
     """The first is named elsewhere; of the others five are listed and all counted."""
     assert others(["a"]) == {"count": 1}
     assert others([*"abcdefgh"]) == {"count": 8, "also": [*"bcdef"]}
+
+
+def test_a_spoiled_loss_stands_before_the_weights_that_it_spoils(synthetic):
+    """Where all weights are NaN at the next recorded step, no module there is the origin."""
+    run = synthetic(steps=4).loss([2.0] * 15 + [np.nan] * 25)
+    weight = [run.row(0.1), run.row(0.1), run.row(0, nan=3), run.row(0, nan=3)]
+    run.layer("a", output=nan_from(run, 2, nan=1), weight=weight)
+    assert codes(run) == ["loss-nonfinite", "act-nonfinite"]
+
+
+def test_a_loss_without_a_bottom_stands_before_the_steps_that_it_enlarges(synthetic):
+    """No learning rate is low enough for a loss that has no minimum."""
+    run = synthetic(steps=8).loss(-(1.3 ** np.arange(80.0)))
+    run.layer("a", update=[run.row(1e-4)] * 4 + [run.row(0.9)] * 4)
+    assert codes(run)[0] == "loss-diverging"
+    gentle = synthetic(steps=8).loss(-np.linspace(0, 50, 80))
+    gentle.layer("a", update=[run.row(1e-4)] * 8)
+    assert codes(gentle) == []

@@ -44,9 +44,9 @@ class Curve:
         return self._median(before if len(before) else self.values[:1])
 
     def highest_after(self, step: int) -> float:
-        """The largest value from that step on, infinite where one is not a number."""
+        """The largest number from that step on; NaN and infinity, which have many causes, aside."""
         values = self.values[self.steps >= step]
-        return float(np.where(np.isfinite(values), values, np.inf).max(initial=-np.inf))
+        return float(values[np.isfinite(values)].max(initial=-np.inf))
 
     @property
     def fallen(self) -> float:

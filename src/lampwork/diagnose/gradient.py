@@ -34,8 +34,8 @@ def nonfinite(record: Record) -> Iterator[Finding]:
     gradients stay so to the end. A gradient that overflows once under mixed precision is ordinary:
     the GradScaler skips that step (torch.amp.GradScaler, "unscale_" and "step").
 
-    Known limits: seen at recorded steps only; a gradient that spoils the weights between two of
-    them shows as `act-nonfinite` with spoiled weights.
+    Known limits: on an accelerator it is seen at recorded steps only; a gradient that spoils the
+    weights between two of them shows as `act-nonfinite` with spoiled weights.
 
     Source: torch.autograd, "Gradients for non-differentiable functions"; torch.amp.GradScaler,
     "unscale_" and "step".
@@ -47,10 +47,13 @@ def nonfinite(record: Record) -> Iterator[Finding]:
     own = parameters(record)
     table = np.array([p.grad.nonfinite > 0 for p in own]).reshape(len(own), len(record.steps))
     for step in np.flatnonzero(np.any(table[:, : first_spoiled(record)], axis=0)):
+        if _loss_is_spoiled(record, int(record.steps[step])):
+            return
         bad = [p for p, spoiled in zip(own, table[:, step], strict=True) if spoiled]
         if _damages(bad, int(step)):
             yield _nonfinite(record, bad, int(step))
             return
+    yield from _between_recorded_steps(record, own)
 
 
 def vanishing(record: Record) -> Iterator[Finding]:
@@ -100,7 +103,7 @@ def exploding(record: Record) -> Iterator[Finding]:
     found = [*_drifting(record, "grad-exploding", +1, growth_limit(record))]
     curve = training_loss(record)
     if not found and (curve is None or curve.fallen < 0.2):
-        found = [*_growing(record)]
+        found = [*_through_time(record)] or [*_growing(record)]
     yield from found
 
 
@@ -200,17 +203,21 @@ def _nonfinite(record: Record, bad: list[Parameter], step: int) -> Finding:
     # Places of parameters are ids of outputs, and the gradient of an output is described after it.
     if outputs and (deepest.depth is None or outputs[-1].id > deepest.depth):
         where = outputs[-1].name
+    evidence = {
+        "nonfinite": int(deepest.grad.nonfinite[step]),
+        "of": int(deepest.grad.count[step]),
+        "parameters": len(bad),
+    }
+    return _spoiling(where, int(record.steps[step]), deepest, evidence)
+
+
+def _spoiling(where: str, step: int, deepest: Parameter, evidence: dict[str, int]) -> Finding:
     return Finding(
         "grad-nonfinite",
         "fail",
         where,
-        int(record.steps[step]),
-        {
-            "parameter": deepest.name,
-            "nonfinite": int(deepest.grad.nonfinite[step]),
-            "of": int(deepest.grad.count[step]),
-            "parameters": len(bad),
-        },
+        step,
+        {"parameter": deepest.name, **evidence},
         "All outputs are finite but the gradient is not, from here down: look for the square root "
         "of 0, a norm of zeros or a power in what follows, and keep it from 0.\n"
         f"x = x.clamp(min=1e-6)  # where the output of {where!r} enters a root, norm or division",
@@ -283,6 +290,33 @@ def _growing(record: Record) -> Iterator[Finding]:
     )
 
 
+def _through_time(record: Record) -> Iterator[Finding]:
+    """A recurrent matrix whose gradient dwarfs it: each step back in time multiplies it."""
+    for p in parameters(record):
+        if not any(word in p.module for word in ("RNN", "LSTM", "GRU")) or "hh" not in p.name:
+            continue
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = p.grad.norm / p.weight.norm
+        above = np.flatnonzero(np.nan_to_num(ratio, posinf=0.0) >= GROWTH)
+        if not len(above):
+            continue
+        yield Finding(
+            "grad-exploding",
+            "fail",
+            p.name,
+            int(record.steps[above[0]]),
+            {
+                "norm": plain(p.grad.norm[above[0]]),
+                "weight_norm": plain(p.weight.norm[above[0]]),
+                "gradient_to_weight": plain(ratio[above[0]]),
+            },
+            "The gradient grows with each step back in time: clip it, shorten the sequences, or "
+            "start the recurrent matrix orthogonal.\n"
+            f"torch.nn.init.orthogonal_(model.get_parameter({p.name!r}))",
+        )
+        return
+
+
 def _is_trained(parameter: Parameter) -> bool:
     """Whether it is there to be trained, at every step, by the optimizer that is watched."""
     return (
@@ -313,6 +347,25 @@ def _block_pattern(parameter: Parameter) -> str | None:
     if not any(part.isdigit() for part in parts[:-2]):
         return None  # a number just before the end is one layer of a Sequential
     return ".".join("*" if part.isdigit() else part for part in (*parts, str(parameter.shape)))
+
+
+def _loss_is_spoiled(record: Record, step: int) -> bool:
+    """Whether the loss was no number already, so that its gradients cannot be any."""
+    curve = training_loss(record)
+    return curve is not None and not np.isfinite(curve.values[curve.steps == step]).all()
+
+
+def _between_recorded_steps(record: Record, own: list[Parameter]) -> Iterator[Finding]:
+    """As `nonfinite`, of a step that was not recorded but for the names (`watching.flight`)."""
+    told = record.meta.get("spoiled_gradient")
+    if not isinstance(told, dict) or told["weights_nonfinite"] or first_spoiled(record) is None:
+        return
+    step = int(told["step"])
+    bad = [p for p in own if p.name in told["parameters"]]
+    if not bad or step in record.steps or _loss_is_spoiled(record, step):
+        return
+    deepest = max(bad, key=lambda p: -1 if p.depth is None else p.depth)
+    yield _spoiling(deepest.owner or deepest.name, step, deepest, {"parameters": told["count"]})
 
 
 def _missing(record: Record, found: list[Parameter], severity: Severity) -> Finding:

@@ -19,6 +19,8 @@ RUN_AWAY = 10.0
 MIN_VALUES = 20
 FLAT_VALUES = 200
 """Logged values before a loss may be called diverging, and flat."""
+BOTTOMLESS = 1e4
+"""A loss is without a lower bound when it ends so many times its first value below zero."""
 TRIED = 0.3
 """How far, in norms of the weight, the liveliest matrix must have been moved."""
 
@@ -142,7 +144,9 @@ def diverging(record: Record) -> Iterator[Finding]:
     counts then is ten times the spread of its first values. Adversarial and annealed losses rise
     severalfold in good health, hence ten, and hence not a second time from the top: a loss that has
     come down to less than half of its highest fifth is silent, since a change of task looks like
-    that. Also silent where optimizers take turns, each with its loss.
+    that. A loss that grew a thousandfold and then overflowed is named here, too, and so is one that
+    falls, ever faster, ten thousand times its first value below zero: it has no minimum. Silent
+    where optimizers take turns, each with its loss.
 
     Known limits: a loss that may be negative is judged by its first values' spread.
 
@@ -153,23 +157,71 @@ def diverging(record: Record) -> Iterator[Finding]:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # before optimizer.step()
     """
     curve = training_loss(record)
-    if curve is None or not _judged(record, curve):
+    if curve is None or take_turns(parameters(record)):
         return
+    sound = np.isfinite(curve.values)
+    if _bottomless(curve.values[sound]):
+        yield _without_bound(curve)
+    elif sound.all() and len(curve) >= MIN_VALUES:
+        yield from _growing(curve)
+    elif _overflows(curve.values):
+        start, last = float(curve.values[0]), float(curve.values[sound][-1])
+        yield _run_away(curve, start + (RUN_AWAY - 1) * abs(start), {"highest": plain(last)})
+
+
+def _growing(curve: Curve) -> Iterator[Finding]:
     early = curve.values[: max(5, len(curve) // 10)]
     scale = max(abs(curve.start), float(np.ptp(early)))
     top = max(float(np.median(part)) for part in np.array_split(curve.values, 5))
-    if curve.end - curve.start <= (RUN_AWAY - 1) * scale or curve.end < 0.5 * top:
-        return
-    beyond = curve.values > curve.start + (RUN_AWAY - 1) * scale
-    yield Finding(
+    if curve.end - curve.start > (RUN_AWAY - 1) * scale and curve.end >= 0.5 * top:
+        yield _run_away(curve, curve.start + (RUN_AWAY - 1) * scale, {"highest": plain(top)})
+
+
+def _run_away(curve: Curve, limit: float, evidence: dict[str, float | str]) -> Finding:
+    return Finding(
         "loss-diverging",
         "fail",
         None,
-        int(curve.steps[np.argmax(beyond)]),
-        {"start": plain(curve.start), "end": plain(curve.end), "highest": plain(top)},
+        int(curve.steps[np.argmax(curve.values > limit)]),
+        {"start": plain(curve.start), "end": plain(curve.end), **evidence},
         f"{curve.name} runs away instead of falling: lower the learning rate and clip the "
         "gradients.\n"
         "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # before optimizer.step()",
+    )
+
+
+def _without_bound(curve: Curve) -> Finding:
+    values = np.where(np.isfinite(curve.values), curve.values, np.inf)
+    begun = values < -RUN_AWAY * max(abs(float(curve.values[0])), 1.0)
+    return Finding(
+        "loss-diverging",
+        "fail",
+        None,
+        int(curve.steps[np.argmax(begun)]),
+        {"start": plain(curve.start), "end": plain(curve.end), "lowest": plain(values.min())},
+        f"{curve.name} has no lower bound, so nothing but ever larger outputs is learnt: give "
+        "nll_loss log-probabilities, and mind the sign of a loss of your own.\n"
+        "loss = F.cross_entropy(logits, target)  # or F.nll_loss(F.log_softmax(logits, 1), target)",
+    )
+
+
+def _bottomless(values: NDArray[np.float64]) -> bool:
+    """Whether a loss ends far below zero, and falls the faster the lower it is."""
+    if len(values) < MIN_VALUES:
+        return False
+    first, middle, last = (float(np.median(part)) for part in np.array_split(values, 3))
+    scale = max(abs(float(values[0])), 1.0)
+    return float(values[-1]) < -BOTTOMLESS * scale and first - middle < middle - last
+
+
+def _overflows(values: NDArray[np.float64]) -> bool:
+    """Whether the loss grew a thousandfold, the last three times in a row, until it was inf."""
+    bad = ~np.isfinite(values)
+    grown = values[: int(np.argmax(bad))] if bad.any() and bad[-1] else values[:0]
+    return bool(
+        len(grown) >= 5
+        and (np.diff(grown[-4:]) > 0).all()
+        and grown[-1] > 1e3 * max(abs(float(grown[0])), 1e-3)
     )
 
 

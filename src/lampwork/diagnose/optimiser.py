@@ -49,6 +49,10 @@ def missing_params(record: Record) -> Iterator[Finding]:
 
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)  # after every layer is in place
     """
+    strays = record.meta.get("strays")
+    if isinstance(strays, list) and strays:
+        yield _stray(record, [str(name) for name in strays])
+        return
     own = [p for p in parameters(record) if p.trainable]
     if len(record.steps) < 2 or not any(p.optimized for p in own):
         return
@@ -71,6 +75,20 @@ def missing_params(record: Record) -> Iterator[Finding]:
         "It gets gradients but belongs to no optimizer, so it stays as it is: hand it over, or "
         "freeze it with requires_grad_(False).\n"
         f'optimizer.add_param_group({{"params": [model.get_parameter({first.name!r})]}})',
+    )
+
+
+def _stray(record: Record, names: list[str]) -> Finding:
+    holder = names[0].split(".")[0]
+    return Finding(
+        "optim-missing-params",
+        "fail",
+        names[0],
+        int(record.steps[0]) if len(record.steps) else 0,
+        {**others(names), "registered": False},
+        "It gets gradients, but its layer lies in a plain list, tuple or dict, so the model does "
+        "not own it, and neither optimizer nor state_dict finds it: register it.\n"
+        f"self.{holder} = torch.nn.ModuleList(self.{holder})  # ModuleDict for a dict",
     )
 
 
@@ -264,8 +282,8 @@ def _shaken(record: Record, curve: Curve, ratios: NDArray[np.float64]) -> int | 
         return None
     for step in np.flatnonzero(ratios >= limit):
         at = int(record.steps[step])
-        before, after = curve.until(at), curve.highest_after(at)
-        jumped = after > before + 0.5 * abs(before)
+        before = curve.until(at)
+        jumped = curve.highest_after(at) > before + 0.5 * abs(before)
         enough = ratios[step] >= SHAKEN or jumped or limit == RESTLESS
         if enough and (lost or curve.end >= before - 0.05 * abs(before)):
             return int(step)

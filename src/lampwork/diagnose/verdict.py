@@ -49,6 +49,7 @@ _CAUSES = (
     ("grad-nonfinite", {"act-nonfinite"}),
     ("optim-lr-high", {"act-nonfinite", "act-dead", "grad-nonfinite", "grad-exploding"}),
     ("grad-exploding", {"act-nonfinite"}),
+    ("loss-diverging", {"act-nonfinite", "grad-nonfinite", "loss-nonfinite"}),
 )
 """What stands before what, against the order of `RULES`, if it showed at an earlier step."""
 
@@ -108,6 +109,15 @@ def _by_cause(findings: Sequence[Finding]) -> list[Finding]:
     rate, growth = of.get("optim-lr-high"), of.get("grad-exploding")
     if rate is not None and growth is not None and growth.step <= rate.step:
         _put_before(ordered, growth, {"optim-lr-high"})  # what made its steps so large
+    spoiled = of.get("act-nonfinite")
+    if spoiled is not None and spoiled.evidence["weights_nonfinite"] and "grad-nonfinite" not in of:
+        # The module is only the first with such weights; the loss was there before them.
+        lost = of.get("loss-nonfinite")
+        if lost is not None and lost.step < spoiled.step:
+            _put_before(ordered, lost, {"act-nonfinite"})
+    bottomless = of.get("loss-diverging")
+    if rate is not None and bottomless is not None and "lowest" in bottomless.evidence:
+        _put_before(ordered, bottomless, {"optim-lr-high"})  # no rate is low enough for it
     return ordered
 
 

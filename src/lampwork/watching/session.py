@@ -292,8 +292,10 @@ class Watch:
         self._leave_step(optimizer)  # one that raised
         self._stepping.append(optimizer)
         # An optimizer that is stepped by another one, which wraps it, makes no step of its own.
-        if len(self._stepping) == 1 and self._schedule.due(self.step):
-            self._guard(self._read_step)(optimizer)
+        if len(self._stepping) == 1:
+            self._witness.before_step(self.step)
+            if self._schedule.due(self.step):
+                self._guard(self._read_step)(optimizer)
 
     def _after_step(self, optimizer: Optimizer) -> None:
         self._parameters.note_optimizer(optimizer)

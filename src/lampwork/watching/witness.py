@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from lampwork.record.writer import Writer
 from lampwork.taps.backward import Listening, on_backward
 from lampwork.watching.activations import Key, Seen
+from lampwork.watching.flight import Flight
 from lampwork.watching.guard import Guard
 from lampwork.watching.losses import Losses
 from lampwork.watching.passes import Passes
 from lampwork.watching.reading import Rows
+from lampwork.watching.strays import Strays
 
 
 class Witness:
@@ -33,6 +35,7 @@ class Witness:
         self._guard = Guard(self.remove)
         self._passes = Passes(model, self._guard)
         self._losses = Losses(self._passes)
+        self._flight, self._strays = Flight(model), Strays(model)
         self._told: dict[str, Any] = {}
         self._listening: Listening | None = on_backward(self._guard(self._before_backward))
 
@@ -58,8 +61,13 @@ class Witness:
             self._listening.remove()
             self._listening = None
 
+    def before_step(self, step: int) -> None:
+        """An optimizer is about to step, be it recorded or not."""
+        self._guard(self._flight.look)(step)
+
     def take(self) -> tuple[Rows, Callable[[], dict[str, Any]]]:
         """Rows of the recorded step that ends, and its notes, to be asked for when all is here."""
+        self._guard(self._strays.look)()
         parts: list[Callable[[], dict[str, Any]]] = []
         self._guard(lambda: parts.extend((self._passes.notes(), self._losses.notes())))()
 
@@ -82,7 +90,11 @@ class Witness:
         self._guard(self._tell)(writer, wait)
 
     def _tell(self, writer: Writer, wait: bool) -> None:
-        facts = {"first_targets": self._losses.first_targets(wait=wait)}
+        facts = {
+            "first_targets": self._losses.first_targets(wait=wait),
+            "spoiled_gradient": self._flight.found,
+            "strays": self._strays.told(),
+        }
         for key, value in facts.items():
             if self._told.get(key) != value and any(value):
                 self._told[key] = value

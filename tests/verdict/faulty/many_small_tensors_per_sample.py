@@ -3,6 +3,8 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+torch.multiprocessing.set_sharing_strategy("file_system")  # "too many open files" without it
+
 
 class Graph:
     """A digit as a bag of its bright pixels."""
@@ -47,7 +49,7 @@ def main():
     loader = DataLoader(GraphDataset(), batch_size=64, shuffle=True, num_workers=2, collate_fn=collate)
     model = Net()
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
-    for epoch in range(4):
+    for epoch in range(2):
         for graphs in loader:
             labels = torch.tensor([g.label for g in graphs])
             loss = nn.functional.cross_entropy(model(graphs), labels)

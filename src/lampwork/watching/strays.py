@@ -1,0 +1,61 @@
+"""Layers that a model uses but does not own: in a list, tuple or dict of Python's.
+
+`self.layers = [nn.Linear(8, 8)]` registers nothing, so the layers are not among the model's
+parameters, no optimizer gets them, `to(device)` and `state_dict` pass them by. Nothing complains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import nn
+
+
+class Strays:
+    """Watches the parameters of such layers: do they get gradients, and does anybody move them?"""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._versions: dict[str, int] = {}
+        self._pulled: dict[str, int] = {}
+
+    def look(self) -> None:
+        """At a recorded step, before gradients are cleared."""
+        for name, parameter in _strays(self._model):
+            if not parameter.requires_grad or parameter.grad is None:
+                continue
+            # Whoever steps a parameter writes into it, which autograd counts.
+            if self._versions.setdefault(name, parameter._version) == parameter._version:
+                self._pulled[name] = self._pulled.get(name, 0) + 1
+            else:
+                self._pulled[name] = 0
+
+    def told(self) -> list[str]:
+        """Names of those that got gradients at two recorded steps and were not moved meanwhile."""
+        return [name for name, count in self._pulled.items() if count >= 2]
+
+
+def _strays(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    own = {id(module) for module in model.modules()}
+    for owner, module in model.named_modules():
+        for attribute, value in vars(module).items():
+            if attribute.startswith("_"):
+                continue  # torch's own, or kept out on purpose
+            for key, hidden in _modules_in(value):
+                if id(hidden) in own:
+                    continue
+                place = ".".join(part for part in (owner, attribute, key) if part)
+                yield from hidden.named_parameters(prefix=place)
+
+
+def _modules_in(value: Any) -> Iterator[tuple[str, nn.Module]]:
+    if isinstance(value, Mapping):
+        pairs = value.items()
+    elif isinstance(value, list | tuple):
+        pairs = enumerate(value)
+    else:
+        return
+    for key, item in pairs:
+        if isinstance(item, nn.Module):
+            yield str(key), item
