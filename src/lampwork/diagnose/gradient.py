@@ -300,15 +300,16 @@ def _through_time(record: Record) -> Iterator[Finding]:
         above = np.flatnonzero(np.nan_to_num(ratio, posinf=0.0) >= GROWTH)
         if not len(above):
             continue
+        at = int(above[0])
         yield Finding(
             "grad-exploding",
             "fail",
             p.name,
-            int(record.steps[above[0]]),
+            int(record.steps[at]),
             {
-                "norm": plain(p.grad.norm[above[0]]),
-                "weight_norm": plain(p.weight.norm[above[0]]),
-                "gradient_to_weight": plain(ratio[above[0]]),
+                "norm": plain(p.grad.norm[at]),
+                "weight_norm": plain(p.weight.norm[at]),
+                "gradient_to_weight": plain(ratio[at]),
             },
             "The gradient grows with each step back in time: clip it, shorten the sequences, or "
             "start the recurrent matrix orthogonal.\n"
