@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 
-from lampwork._native import philox
+from lampwork._native import philox, philox_torch
 from lampwork._native.philox import Box, Stream
 
 STREAM = Stream(0x123456789ABCDEF0, 0xFEDCBA9876543210)
@@ -52,7 +52,7 @@ def test_blocks_are_those_of_the_paper():
         ),
     ]:
         block, stream = counter
-        found = philox._blocks(Stream(key, stream), torch.tensor([block]))[0]
+        found = philox_torch._blocks(Stream(key, stream), torch.tensor([block]))[0]
         assert [word & 0xFFFFFFFF for word in found.tolist()] == list(answer)
     first = philox.words(Stream(0, 0), 0, 4) & 0x7FFFFFFF
     assert first.tolist() == [
@@ -101,8 +101,8 @@ def test_any_box_holds_what_the_whole_holds_there(shape, data):
     part = _filled("normal", sizes, box=Box(offset, strides))
     place = tuple(slice(a, a + s) for a, s in zip(starts, sizes, strict=True))
     assert torch.equal(part, whole[place])
-    words = philox._words_of(sizes, STREAM, Box(offset, strides), torch.device("cpu"))
-    values = philox._values_of(philox._NORMAL, words, philox._Numbers(0.5, 0.1))
+    words = philox_torch.words_of(sizes, STREAM, Box(offset, strides), torch.device("cpu"))
+    values = philox_torch.values_of(philox_torch.NORMAL, words, philox_torch.Numbers(0.5, 0.1))
     assert torch.equal(part, values)
 
 
@@ -151,8 +151,8 @@ def test_values_have_their_distribution(name, reference):
 def test_a_normal_value_is_the_quantile_of_its_word():
     """Against float64's inverse distribution function: 5e-7 relative, out to the last words."""
     words = torch.cat([philox.words(STREAM, 0, 50_000), _edges()])
-    numbers = philox._Numbers(1.0, 0.0)
-    values = philox._values_of(philox._NORMAL, words, numbers).double().numpy()
+    numbers = philox_torch.Numbers(1.0, 0.0)
+    values = philox_torch.values_of(philox_torch.NORMAL, words, numbers).double().numpy()
     exact = special.ndtri(((words.numpy().astype(np.int64) & 0xFFFFFFFF) + 0.5) / 2**32)
     np.testing.assert_allclose(values, exact, rtol=5e-7)
     assert values.max() == pytest.approx(6.3379, abs=1e-3)

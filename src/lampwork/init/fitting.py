@@ -20,8 +20,8 @@ from lampwork._core import names
 from lampwork.init.computed import write_through
 from lampwork.init.plan import Plan, Row
 from lampwork.init.registry import KEEP, Scheme
-from lampwork.init.rehearsal import require_memory
 from lampwork.init.survey import Site, survey
+from lampwork.init.untouched import require_memory
 from lampwork.taps.forward import as_it_was, call_of, explain, on_meta_as_the_model
 from lampwork.taps.select import refuse_unhookable
 from lampwork.taps.tap import on_output

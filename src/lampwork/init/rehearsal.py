@@ -1,30 +1,25 @@
 """A rehearsal: one forward and one backward pass with taps on, of which nothing remains.
 
 What the model does is written down per module (`Output`), per nonlinearity that it calls as a
-module or as a function (`Meeting`), and per parameter (`Slope`). Parameters' gradients, buffers,
-training flags, hooks on gradients and the random state are afterwards what they were.
+module or as a function (`Meeting`), and per parameter (`Slope`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 
-from lampwork._core.errors import InputError
 from lampwork.init.objective import Loss, guess_loss
 from lampwork.taps import functions
-from lampwork.taps.forward import as_it_was, call_of, explain, on_meta_as_the_model
+from lampwork.taps.forward import call_of, explain, on_meta_as_the_model
 from lampwork.taps.select import with_values
-from lampwork.taps.statistic import alive, channel_dim, has_1d_convolutions
+from lampwork.taps.statistic import channel_dim, has_1d_convolutions
 from lampwork.taps.structure import tensors
 from lampwork.taps.tap import Taps, Visit, on_gradient
 
@@ -109,44 +104,8 @@ class Rehearsal:
     varied: bool = False
 
 
-@contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
-    """Gradients empty inside, hooks on them asleep, flags as a first step would have them."""
-    parameters = list(model.parameters())
-    kept = [(parameter, parameter.grad) for parameter in parameters]
-    hooks = [(p, dict(getattr(p, "_post_accumulate_grad_hooks", None) or {})) for p in parameters]
-    flags = [(module, module.training) for module in model.modules()]
-    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    with as_it_was(model):
-        try:
-            for module, flag in flags:
-                module.training = _trains(module, flag)
-            for parameter, own in hooks:
-                parameter.grad = None
-                if own:  # an optimizer in the backward pass would step
-                    parameter._post_accumulate_grad_hooks.clear()  # pyright: ignore
-            yield
-        finally:
-            for parameter, gradient in kept:
-                parameter.grad = gradient
-            for parameter, own in hooks:
-                if own:
-                    parameter._post_accumulate_grad_hooks.update(own)  # pyright: ignore
-            for buffer, value in buffers:
-                # Running statistics move without a new version, and are put back without one.
-                buffer.data.copy_(value)
-
-
-def _trains(module: nn.Module, flag: bool) -> bool:
-    if isinstance(module, _NormBase):
-        # Statistics that nobody has gathered yet are no statistics.
-        counted = getattr(module, "num_batches_tracked", None)
-        return flag or (counted is not None and not counted.is_meta and int(counted) == 0)
-    return flag and not isinstance(module, _DropoutNd)
-
-
 def rehearse(model: nn.Module, x: Any, y: Any, loss_fn: Callable[..., Any] | None) -> Rehearsal:
-    """Runs the pass; inside of `untouched`. Gradients of parameters are left on them.
+    """Runs the pass; inside of `lampwork.init.untouched`. Gradients of parameters are left on them.
 
     Raises:
         InputError: the model does not run on `x`, or the loss cannot be computed.
@@ -233,7 +192,7 @@ class _Watcher(TorchFunctionMode):
 
 @torch.no_grad()
 def _add_values(seen: Output, tensor: Tensor, channels_first: bool) -> None:
-    values = _wide(tensor)
+    values = wide(tensor)
     finite = torch.isfinite(values)
     if not bool(finite.all()):
         seen.nan += int(torch.isnan(values).sum())
@@ -251,7 +210,7 @@ def _add_values(seen: Output, tensor: Tensor, channels_first: bool) -> None:
 
 
 def _add_gradient(seen: Output, gradient: Tensor) -> None:
-    values = _wide(gradient)
+    values = wide(gradient)
     finite = torch.isfinite(values)
     seen.gradient_nonfinite += int((~finite).sum())
     seen.gradient_squares += float(torch.where(finite, values, 0.0).double().square().sum())
@@ -268,15 +227,15 @@ def _meeting(
     units = result.shape[dim]
     seen = result.numel() // units
     if name == "relu":
-        dead = 1.0 - float(alive(result, dim).sum()) / units
-        return Meeting(name, where, layer, units, seen, dead=dead)
+        alive = (local(result) != 0).movedim(dim, 0).reshape(units, -1).any(1)
+        return Meeting(name, where, layer, units, seen, dead=1.0 - float(alive.float().mean()))
     low, high = _BOUNDS[name]
     ends = float(((result <= low) | (result >= high)).float().mean())
     return Meeting(name, where, layer, units, seen, saturated=ends)
 
 
 def _slope(gradient: Tensor) -> Slope:
-    values = _wide(local(gradient))
+    values = wide(local(gradient))
     if not values.numel():
         return Slope(0.0, 0)
     finite = torch.isfinite(values)
@@ -290,7 +249,8 @@ def local(tensor: Tensor) -> Tensor:
     return tensor.coalesce().values() if tensor.layout == torch.sparse_coo else tensor
 
 
-def _wide(tensor: Tensor) -> Tensor:
+def wide(tensor: Tensor) -> Tensor:
+    """This rank's part in float32 or float64."""
     tensor = local(tensor)
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
@@ -298,46 +258,3 @@ def _wide(tensor: Tensor) -> Tensor:
 def _varies(tensor: Tensor) -> bool:
     """Whether the samples of a batch differ."""
     return bool(tensor.dim() and tensor.shape[0] > 1 and (tensor[1:] != tensor[:1]).any())
-
-
-def look_ahead(model: nn.Module, run: Callable[[], Rehearsal], wanted: Iterable[int]) -> set[int]:
-    """Which of these parameters, by id, get no gradient after two steps of gradient descent either.
-
-    Zeros behind zeros may be reached once what hides them has moved, as the gates of a diffusion
-    transformer are, or never. Begins with the gradients that a pass has left; the steps are taken
-    back.
-    """
-    stuck = set(wanted)
-    saved = [(parameter, parameter.detach().clone()) for parameter in model.parameters()]
-    try:
-        for _ in range(2):
-            with torch.no_grad():
-                for parameter, value in saved:
-                    if parameter.grad is not None and parameter.is_floating_point():
-                        size = float(_wide(parameter.grad).norm())
-                        if size > 0 and math.isfinite(size):
-                            step = 0.1 * (float(_wide(value).norm()) or 1.0) / size
-                            parameter.sub_(parameter.grad, alpha=step)
-            slopes = run().slopes
-            stuck -= {key for key in stuck if key in slopes and slopes[key].absmax > 0}
-            if not stuck:
-                break
-    finally:
-        with torch.no_grad():
-            for parameter, value in saved:
-                parameter.copy_(value)
-    return stuck
-
-
-def require_memory(model: nn.Module) -> None:
-    """Refuses a model on meta, which holds no values.
-
-    Raises:
-        InputError: names the first such tensor.
-    """
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if tensor.is_meta:
-            raise InputError(
-                f"{name!r} is on meta and holds no values to check: call "
-                "model.to_empty(device='cpu') and plan.apply() first"
-            )

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from lampwork._core.errors import InputError
-from lampwork.init import duplicates, signals, stored
+from lampwork.init import at_rest, duplicates, off_plan, signals
 from lampwork.init.apply import place
 from lampwork.init.check import FAIL, PASS, WARN, Check, CheckRow, Finding
 from lampwork.init.loaded import overwritten
-from lampwork.init.rehearsal import Rehearsal, look_ahead, rehearse, require_memory, untouched
+from lampwork.init.rehearsal import Rehearsal, rehearse
 from lampwork.init.stored import Value, values_of
+from lampwork.init.untouched import look_ahead, require_memory, untouched
 
 if TYPE_CHECKING:
     from lampwork.init.plan import Row
@@ -51,13 +52,13 @@ def verify(
     require_memory(model)
     placed = place(rows, model)
     values = [values_of(row, site, applied=applied) for row, site in placed]
-    found = [*stored.untied(rows, placed), *overwritten(model, values)]
+    found = [*at_rest.untied(rows, placed), *overwritten(model, values)]
     accused = {finding.where for finding in found}
     for value in values:
-        found += [f for f in stored.findings(value) if f.where not in accused]
+        found += [f for f in at_rest.findings(value) if f.where not in accused]
     spoiled = {finding.where for finding in found if finding.code in _SPOILED}
     sound = [value for value in values if value.row.name not in spoiled]
-    found += [*stored.unlike_layers(sound)]
+    found += [*off_plan.unlike_layers(sound)]
     for value in sound:
         found += duplicates.units(value)
     with untouched(model):
