@@ -1,18 +1,16 @@
-"""Question: how soon is the first batch there? A later epoch, and the first one under spawn.
+"""Question: how soon is the first batch under spawn there?
 
-A later epoch without `persistent_workers`: 64 samples in batches of 8, two forked workers; the
-first batch and the whole epoch are timed, each from `iter(loader)`. The first batch under spawn: a
-list of 128 MiB in strings of 64 bytes, batch 256, two workers and eight; each time in a process of
-its own, so that nothing has been started or imported for workers before, and then once more with a
-second loader in the same process.
+A list of 128 MiB in strings of 64 bytes, batch 256, two workers and eight; each time in a process
+of its own, so that nothing has been started or imported for workers before, and then once more with
+a second loader in the same process.
 
-Goal: 10 times sooner than torch's, in either case. A later epoch finds the workers of the one
-before; a spawned worker is forked from a process that has imported torch once, and the dataset is
-pickled once for all of them, where torch has each worker import torch and pickles it for each.
+Goal: 10 times sooner than torch's. A worker is forked from a process that has imported torch once,
+and the dataset is pickled once for all of them, where torch has each worker import torch and
+pickles it for each.
 
     python benchmarks/bench_loader_start.py [--quick]
 
-Caveat: under spawn the gain grows with the number of workers, and with what torch's import costs.
+Caveat: the gain grows with the number of workers, and with what torch's import costs.
 """
 
 from __future__ import annotations
@@ -21,14 +19,11 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
-from functools import partial
-from typing import Any
 
 import torch
 from ratios import Ratio, write
-from turns import ROUNDS, Seconds, in_order, insist_equal, options, ratio
-from workloads import Arrays, Strings
+from turns import Seconds, in_order, options, ratio
+from workloads import Strings
 
 MIB = 1 << 20
 NAMES = ("torch", "ours")
@@ -43,38 +38,6 @@ def loader_class(name: str) -> type[torch.utils.data.DataLoader]:
     import lampwork as lw
 
     return lw.DataLoader
-
-
-def first_and_epoch_s(loader: Iterable[Any]) -> tuple[float, float]:
-    """Seconds from `iter(loader)` to the first batch, and to the end of the epoch."""
-    began = time.perf_counter()
-    batches = iter(loader)
-    next(batches)
-    first = time.perf_counter()
-    for _ in batches:
-        pass
-    del batches  # the workers' end belongs to the epoch
-    return first - began, time.perf_counter() - began
-
-
-def later_epochs(rounds: int) -> tuple[Seconds, Seconds]:
-    """First batches and whole epochs, from the second epoch on."""
-    makers = {
-        name: partial(loader_class(name), Arrays(64, 8), 8, shuffle=True, num_workers=2)
-        for name in NAMES
-    }
-    insist_equal(makers)
-    loaders = {name: make() for name, make in makers.items()}
-    firsts: Seconds = {name: [] for name in NAMES}
-    epochs: Seconds = {name: [] for name in NAMES}
-    for loader in loaders.values():
-        first_and_epoch_s(loader)
-    for turn in range(rounds):
-        for name in in_order(NAMES, turn):
-            first, epoch = first_and_epoch_s(loaders[name])
-            firsts[name].append(first)
-            epochs[name].append(epoch)
-    return firsts, epochs
 
 
 def spawned(rounds: int, workers: int, size_bytes: int) -> tuple[Seconds, Seconds]:
@@ -113,7 +76,7 @@ def process(name: str, workers: int, size_bytes: int) -> None:
 def main() -> None:
     quick = options(__doc__).quick
     torch.set_num_threads(1)
-    rounds = 2 if quick else ROUNDS
+    rounds = 2 if quick else SPAWNED
     found: dict[str, Ratio] = {}
     goals: dict[str, str] = {}
 
@@ -122,12 +85,9 @@ def main() -> None:
         found[label], goals[label] = ratio(seconds["torch"], seconds["ours"]), goal
         print(f"{label}: {found[label]}, goal {goal}", flush=True)
 
-    firsts, epochs = later_epochs(rounds if quick else 5 * rounds)
-    keep("first batch of a later epoch, 2 workers that do not persist", firsts, "≥ 10×")
-    keep("whole later epoch of 8 batches, 2 workers that do not persist", epochs, "≥ 10×")
     size_bytes = (4 if quick else 128) * MIB
     for workers in (2,) if quick else (8, 2):
-        first, second = spawned(min(rounds, SPAWNED), workers, size_bytes)
+        first, second = spawned(rounds, workers, size_bytes)
         what = f"first batch under spawn, list of {size_bytes // MIB} MiB, {workers} workers"
         keep(what, first, "≥ 10×")
         keep(f"{what}, second loader", second, "≥ 10×")
