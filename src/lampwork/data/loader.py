@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import torch.utils.data
-from torch.utils.data import Dataset, IterDataPipe, MapDataPipe, Sampler
+from torch.utils.data import BatchSampler, Dataset, IterDataPipe, MapDataPipe, Sampler
 from torch.utils.data import dataloader as torchs
 
 from lampwork._core.errors import InputError
@@ -219,7 +219,18 @@ class DataLoader(torch.utils.data.DataLoader[T_co]):
 
     @functools.cached_property
     def _meter(self) -> Meter:
-        return Meter(type(self.dataset).__name__)
+        stream = self._dataset_kind == torchs._DatasetKind.Iterable
+        batches = self.batch_sampler
+        own = (
+            batches is not None and type(batches) is not BatchSampler
+        )  # the sampler is unused then
+        return Meter(
+            type(self.dataset).__name__,
+            length=self._length(),
+            batch_size=self.batch_size,
+            order=None if stream else type(batches if own else self.sampler).__name__,
+            stream=stream,
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy measures its own epochs and has workers of its own.

@@ -24,6 +24,7 @@ SLOWEST = 5
 """How many of the slowest samples are told."""
 MOST_SKIPPED = 100
 """Skipped samples that a record tells of."""
+_TOTALS = ("batches", "samples", "wait_s", "first_wait_s", "epoch_s", "opening_s")
 HEAD_OF_LINE = 4
 """A sample holds up the others if it took so many times as long as a whole batch does."""
 
@@ -88,7 +89,8 @@ class Pass:
         self.persistent = persistent
         self.engine = engine
         self.batches = self.samples = self.ready = 0
-        self.wait_s = self.first_wait_s = self.busy_s = 0.0
+        self.wait_s = self.first_wait_s = self.busy_s = self.opening_s = 0.0
+        self.died: str | None = None
         self.skipped: list[tuple[Any, str]] = []
         self.slowest: list[tuple[float, Any]] = []
         self.began_s = self.answered_s = clock.monotonic_s()
@@ -109,6 +111,12 @@ class Pass:
         if not self.workers or not self.busy_s or not self.epoch_s:
             return None
         return min(1.0, self.busy_s / (self.workers * self.epoch_s))
+
+    def failed(self, error: BaseException) -> None:
+        """Instead of a batch came this error; noted is that of a worker that died."""
+        # torch's words, which ours begin with: an error that a worker only passes on has others.
+        if type(error) is RuntimeError and str(error).startswith("DataLoader worker (pid"):
+            self.died = str(error)
 
     def waited(self, since_s: float) -> None:
         """The loader, asked at `since_s`, answered now: with a batch, the end, or an error."""
@@ -146,18 +154,22 @@ class Meter:
 
     Args:
         dataset: the name of the dataset's class, for reports on loaders that a script made.
+        facts: what else a record is to tell of the loader, as plain values.
     """
 
-    def __init__(self, dataset: str) -> None:
+    def __init__(self, dataset: str, **facts: Any) -> None:
         self.dataset = dataset
+        self._facts = facts
         self._pass: Pass | None = None
+        self._passes = 0
         # Of the passes before the latest, and of those before the one before it.
-        self._past = self._long_past = (0.0, 0)
+        self._past = self._long_past = dict.fromkeys(_TOTALS, 0)
 
     def start(self, workers: int, **settings: Any) -> Pass:
         """A new pass begins now; the arguments are those of `Pass`."""
         meters.enter(self)
-        self._long_past, self._past = self._past, self.totals()
+        self._passes += 1
+        self._long_past, self._past = self._past, self._total()
         self._pass = Pass(workers, **settings)
         return self._pass
 
@@ -167,20 +179,33 @@ class Meter:
         return self._pass.answered_s if self._pass is not None else 0.0
 
     def figures(self) -> dict[str, Any]:
-        """As `stats`, for a record: plain values, and of skipped samples the first ones."""
+        """As `stats`, for a record: plain values, and of skipped samples the first ones.
+
+        On top come the facts, `workers`, `passes`, `died` (of what a worker did), and under
+        `total` the `batches`, `samples`, `wait_s`, `first_wait_s`, `epoch_s` and `opening_s` of all passes.
+        """
         told = asdict(self.stats())
-        return told | {"skipped": told["skipped"][:MOST_SKIPPED]}
+        told |= self._facts | {"skipped": told["skipped"][:MOST_SKIPPED], "passes": self._passes}
+        if self._pass is None:
+            return told
+        latest = {"workers": self._pass.workers, "died": self._pass.died}
+        return told | latest | {"total": self._total()}
 
     def totals(self) -> tuple[float, int]:
         """Seconds waited and samples handed over in all passes."""
-        wait_s, samples = self._past
-        if self._pass is None:
-            return wait_s, samples
-        return wait_s + self._pass.wait_s, samples + self._pass.samples
+        total = self._total()
+        return total["wait_s"], int(total["samples"])
+
+    def _total(self) -> dict[str, float]:
+        latest = self._pass
+        if latest is None:
+            return dict(self._past)
+        return {name: self._past[name] + getattr(latest, name) for name in _TOTALS}
 
     def go_on(self, latest: Pass) -> Pass:
         """The pass before the latest goes on in its place."""
         self._past = self._long_past
+        self._passes -= 1
         self._pass = latest
         return latest
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
-from lampwork.diagnose import activation, data, gradient, init, loss, mode, optimiser
+from lampwork.diagnose import activation, batches, data, gradient, init, loss, mode, optimiser
 from lampwork.diagnose.curve import training_loss
 from lampwork.diagnose.finding import Finding, plain
 from lampwork.record.reader import Record
@@ -20,13 +20,20 @@ Verdict = Literal["pass", "warn", "fail"]
 Rule = Callable[[Record], Iterator[Finding]]
 
 RULES: tuple[Rule, ...] = (
+    data.worker_died,
+    batches.nonfinite,
+    batches.repeated,
+    batches.single_class,
+    batches.not_shuffled,
+    batches.unscaled,
+    loss.double_softmax,
+    loss.broadcast,
+    data.slow_handover,
     data.starved,
     init.symmetric,
     init.zero,
     init.exploding,
     init.vanishing,
-    loss.double_softmax,
-    loss.broadcast,
     mode.eval_in_training,
     optimiser.missing_params,
     gradient.missing,
@@ -45,6 +52,13 @@ RULES: tuple[Rule, ...] = (
 )
 """Every rule, causes before what they cause."""
 
+_WITHOUT_STEPS: tuple[Rule, ...] = (
+    data.worker_died,
+    data.slow_handover,
+    data.starved,
+    loss.nonfinite,
+)
+
 _CAUSES = (
     ("grad-nonfinite", {"act-nonfinite"}),
     ("optim-lr-high", {"act-nonfinite", "act-dead", "grad-nonfinite", "grad-exploding"}),
@@ -60,7 +74,7 @@ def diagnose(record: Record) -> list[Finding]:
     A code appears once: its finding names the first place and counts the others.
     """
     if not len(record.steps):
-        return [*data.starved(record), *loss.nonfinite(record)]
+        return [finding for rule in _WITHOUT_STEPS for finding in rule(record)]
     return _by_cause([finding for rule in RULES for finding in rule(record)])
 
 

@@ -50,7 +50,7 @@ class Criterion:
         trail: numbers of the operations from the input back to what computed it; a module's output
             is the input if the number of its operation is among them.
         squasher: the number of that operation.
-        target: of classes, or of probabilities for two; None where it cannot be read.
+        target: None where it cannot be read.
         log_probabilities: shape (N, C, …), of a cross-entropy with such a target.
         ignored: the target that does not count.
     """
@@ -156,6 +156,7 @@ def _elementwise(node: Node, found: Criterion) -> Criterion:
     found.shape = shape(way[0])
     # Where both come with a gradient, as in a loss of all pairs, they are meant to be stretched.
     if len(known) == 1:
+        found.target = saved(node, "target")
         found.broadcast = _stretched(node, known[0], found.name)
         if found.broadcast:
             found.shape = found.broadcast[0]

@@ -12,6 +12,8 @@ from torch import Tensor
 from lampwork.taps.criterion import Criterion
 from lampwork.taps.statistic import readable
 
+_BINARY = ("bce", "bce_with_logits")
+_OF_CLASSES = ("cross_entropy", "nll", *_BINARY)
 MOST = 4096
 """Targets of a step that are looked at."""
 MOST_CLASSES = 32
@@ -28,14 +30,17 @@ def labels(criterion: Criterion) -> Tensor | None:
     target = None if criterion.target is None else readable(criterion.target)
     if target is None or type(target) is not Tensor or not target.numel():
         return None
+    if criterion.name not in _OF_CLASSES:
+        return None
     flat = target.detach()
-    if criterion.name in ("bce", "bce_with_logits"):
+    if criterion.name in _BINARY:
         if flat.dim() == 2 and flat.shape[1] == 1:
             flat = flat[:, 0]
         flat = (flat.float() * 2).round() / 2
     if flat.dim() != 1:
         return None
-    return flat[:MOST].clone()
+    # Evenly, and not the first ones: a large batch may well be sorted.
+    return flat[:: max(1, len(flat) // MOST)][:MOST].clone()
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ takes some 30 µs; nothing of the graph is kept.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,33 @@ _MOST = 16
 """Backward passes of a step that are looked at."""
 
 
+@dataclass
+class _Early:
+    """The targets of one of the first steps, until they are here."""
+
+    targets: list[Tensor] = field(default_factory=list)
+    classes: list[Tensor] = field(default_factory=list)
+    ignored: int | None = None
+    arrays: Arrays | None = None
+
+    def sent(self) -> _Early:
+        """This, on its way."""
+        self.arrays = Arrays([*self.targets, *self.classes])
+        return self
+
+    @property
+    def here(self) -> bool:
+        """Whether it can be read without waiting."""
+        return self.arrays is not None and self.arrays.here
+
+    def read(self) -> dict[str, Any]:
+        """What the record tells of it."""
+        found = [] if self.arrays is None else self.arrays.read()
+        count = len(self.targets)
+        told = describe(found[count:], self.ignored) or {}
+        return {"fingerprint": fingerprint(found[:count])} | told
+
+
 class Losses:
     """What the backward passes of one step started from.
 
@@ -35,8 +63,8 @@ class Losses:
         self._passes = passes
         self._told: list[tuple[dict[str, Any], int | None, list[Tensor | None]]] = []
         self._seen = 0
-        self._first: list[Arrays | str | None] = []
-        self._now: list[Tensor] = []
+        self._now = _Early()
+        self._first: list[_Early | dict[str, Any] | None] = []
 
     def look(self, loss: Tensor, *, recorded: bool) -> None:
         """Note what a loss was computed with; of a step that is not recorded, only the targets."""
@@ -45,19 +73,22 @@ class Losses:
             return
         self._seen += 1
         for criterion in criteria(loss):
-            of_class = labels(criterion)
+            classes = labels(criterion)
             if early:
                 target = None if criterion.target is None else excerpt(criterion.target)
-                self._now += [] if target is None else [target]
+                self._now.targets += [] if target is None else [target]
+                self._now.classes += [] if classes is None else [classes]
+                self._now.ignored = criterion.ignored
             if recorded:
-                told = self._describe(criterion)
-                kept = [of_class, mean_loss(criterion)]
-                self._told.append((told, criterion.ignored, kept))
+                kept = [classes, mean_loss(criterion)]
+                self._told.append((self._describe(criterion), criterion.ignored, kept))
 
     def _describe(self, criterion: Criterion) -> dict[str, Any]:
-        known = self._passes.outputs
-        direct = bool(known.intersection(criterion.trail)) if known else None
-        told = {"name": criterion.name, "shape": criterion.shape, "direct": direct}
+        told = {
+            "name": criterion.name,
+            "shape": criterion.shape,
+            "direct": self._passes.gave(criterion.trail, criterion.target),
+        }
         if criterion.classes is not None:
             told["classes"] = criterion.classes
         if criterion.squashed is not None:
@@ -70,8 +101,8 @@ class Losses:
     def next_step(self) -> None:
         """A step has ended."""
         if len(self._first) < FIRST_STEPS:
-            self._first.append(Arrays(self._now) if self._now else None)
-            self._now = []
+            self._first.append(self._now.sent() if self._now.targets else None)
+            self._now = _Early()
         self._told.clear()
         self._seen = 0
 
@@ -96,7 +127,7 @@ class Losses:
         ]
         for told, _, (_, value) in read:
             if value is not None:
-                told["value"] = None if not np.isfinite(value) else round(float(value), 5)
+                told["value"] = round(float(value), 5) if np.isfinite(value) else None
         # Of a step in which a model's output went into one loss and past it into another, that one.
         own = [item for item in read if item[0]["direct"]] or read
         fullest = max(own, key=lambda item: ("classes" in item[0], item[2][0] is not None))
@@ -105,16 +136,16 @@ class Losses:
             for told, _, _ in own:
                 if told.get(key) is not None:
                     found["criterion"].setdefault(key, told[key])
-        classes = [kept[0] for told, _, kept in own if kept[0] is not None]
+        classes = [kept[0] for _, _, kept in own if kept[0] is not None]
         targets = describe(classes, fullest[1])
         return found if targets is None else found | {"targets": targets}
 
-    def first_targets(self, *, wait: bool) -> list[str | None]:
-        """Fingerprints of the targets of the first steps, None where there were none.
+    def first_steps(self, *, wait: bool) -> list[dict[str, Any] | None]:
+        """Of each of the first steps the targets, as `notes` has them, with a `fingerprint`.
 
-        Unless told to wait, those that have not arrived from a device are None as well.
+        Unless told to wait, those that have not arrived from a device are None.
         """
         for i, kept in enumerate(self._first):
-            if isinstance(kept, Arrays) and (wait or kept.here):
-                self._first[i] = fingerprint(kept.read())
-        return [kept if isinstance(kept, str) else None for kept in self._first]
+            if isinstance(kept, _Early) and (wait or kept.here):
+                self._first[i] = kept.read()
+        return [kept if isinstance(kept, dict) else None for kept in self._first]

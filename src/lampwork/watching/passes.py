@@ -29,7 +29,6 @@ class Passes:
     """Forward passes of a model between two steps.
 
     Attributes:
-        outputs: numbers of the operations that gave the model's outputs.
         squashers: module of class Softmax or Sigmoid, by the number of its operation.
         seen: what the record tells about each input.
     """
@@ -42,7 +41,6 @@ class Passes:
         }
         self._entries_known = False
         self._taps: list[Taps] = []
-        self.outputs: set[int] = set()
         self.squashers: dict[int, str] = {}
         self.seen: dict[Key, Seen] = {}
         self.next_step()
@@ -71,7 +69,8 @@ class Passes:
         self._inputs: dict[int, Key] = {}
         self._met: set[str] = set()
         self._size = 0
-        self.outputs.clear()
+        self._outputs: set[int] = set()
+        self._made: set[int] = set()
         self.squashers.clear()
         for taps in self._taps:
             taps.restart()
@@ -98,6 +97,20 @@ class Passes:
             return {"batch": told}
 
         return read
+
+    def gave(self, trail: list[int], target: Tensor | None) -> bool | None:
+        """Whether a loss was computed on the model's output, and on targets that it did not make.
+
+        None where the model was not seen to be called as a whole.
+
+        Args:
+            trail: the operations from the loss back to what computed its input.
+            target: what it was compared with.
+        """
+        if not self._outputs:
+            return None
+        made = target is not None and _place(target) in self._made
+        return not made and not self._outputs.isdisjoint(trail)
 
     def _keep_entries(self) -> None:
         """From the first recorded step on, only the entries are hooked."""
@@ -144,7 +157,9 @@ class Passes:
             return
         for tensor in tensors(output):
             if tensor.grad_fn is not None:
-                self.outputs.add(number(tensor.grad_fn))
+                self._outputs.add(number(tensor.grad_fn))
+            elif not tensor.is_floating_point():
+                self._made.add(_place(tensor))
             if self._output is None and tensor.is_floating_point() and tensor.dim() > 1:
                 whole = len(tensor) == self._size
                 self._output = excerpt(tensor) if whole else None

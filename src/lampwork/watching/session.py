@@ -383,7 +383,6 @@ class Watch:
         writer.meta("optimizers", self._optimizers)
         self._scalars.resolve()
         if self.step > 0:
-            self._witness.tell(writer)
             self._parameters.describe()
             self._ledger.announce(self._parameters.seen, writer)
             if self._snapshots is not None and not self._guard.failed:

@@ -91,7 +91,7 @@ class Witness:
 
     def _tell(self, writer: Writer, wait: bool) -> None:
         facts = {
-            "first_targets": self._losses.first_targets(wait=wait),
+            "first_steps": self._losses.first_steps(wait=wait),
             "spoiled_gradient": self._flight.found,
             "strays": self._strays.told(),
         }

@@ -113,6 +113,7 @@ class Iteration(torchs._BaseDataLoaderIter):
         except BaseException as error:
             self._position.finished = isinstance(error, StopIteration)
             self._pass.waited(since_s=asked_s)
+            self._pass.failed(error)
             raise
         self._pass.got(samples, since_s=asked_s)
         self._position.batches += 1

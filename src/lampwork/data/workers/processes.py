@@ -18,6 +18,7 @@ import torch
 from torch._utils import ExceptionWrapper
 from torch.utils.data import dataloader as torchs
 
+from lampwork._core import clock
 from lampwork.data.arena.notices import IDLE
 from lampwork.data.device import Handover
 from lampwork.data.workers import hiring
@@ -179,7 +180,9 @@ class _MultiProcessingDataLoaderIter(Iteration, torchs._MultiProcessingDataLoade
             batch = self._batches.pop(number)
             self._try_put_index()
             samples = sum(answer.samples for answer in batch.answers.values())
+            opened_s = clock.monotonic_s()
             data, empty = self._made(batch, ready)
+            self._pass.opening_s += clock.monotonic_s() - opened_s
             if self._exhausted and not self._batches:
                 # Not when the next batch is asked for: whoever counts batches never asks.
                 self._end_of_epoch()

@@ -43,8 +43,9 @@ class _Measured(torchs._BaseDataLoaderIter):
         asked_s = clock.monotonic_s()
         try:
             batch: Any = super()._next_data()
-        except BaseException:
+        except BaseException as error:
             self._pass.waited(since_s=asked_s)
+            self._pass.failed(error)
             raise
         samples = self._asked
         if self._may_be_fewer or samples == UNKNOWN:
