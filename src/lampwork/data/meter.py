@@ -181,8 +181,8 @@ class Meter:
     def figures(self) -> dict[str, Any]:
         """As `stats`, for a record: plain values, and of skipped samples the first ones.
 
-        On top come the facts, `workers`, `passes`, `died` (of what a worker did), and under
-        `total` the `batches`, `samples`, `wait_s`, `first_wait_s`, `epoch_s` and `opening_s` of all passes.
+        On top come the facts, `workers`, `passes`, `died` (what a worker died of), and under
+        `total` the sums over all passes.
         """
         told = asdict(self.stats())
         told |= self._facts | {"skipped": told["skipped"][:MOST_SKIPPED], "passes": self._passes}
