@@ -131,7 +131,8 @@ def repeated(record: Record) -> Iterator[Finding]:
 
     Cure: loop over the loader, use the index in `__getitem__`, share a stream out among workers.
 
-        for x, y in loader: ...
+        for x, y in loader:
+            loss = loss_fn(model(x), y)
     """
     seen = batches(record)
     if len(seen) >= 3 and all(told.get("alike") for _, told in seen):
