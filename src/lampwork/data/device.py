@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.nn.utils.rnn import PackedSequence
+from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data._utils.pin_memory import pin_memory
 
 Result = tuple[Any, Any, int]
@@ -22,17 +23,42 @@ Result = tuple[Any, Any, int]
 Next = Callable[[bool], Result | None]
 """The next result; told whether to wait for it, and None if it is not there and shall not."""
 
+_TENSORS = (Tensor, PackedSequence)
 
-def to_device(batch: Any, device: torch.device, *, non_blocking: bool = False) -> Any:
-    """The batch with every tensor, and whatever else has a method `to`, on the device."""
 
-    def moved(leaf: Any) -> Any:
-        if isinstance(leaf, Tensor):
-            return leaf.to(device, non_blocking=non_blocking)
-        return leaf.to(device) if callable(getattr(leaf, "to", None)) else leaf
+def to_device(batch: Any, device: torch.device) -> Any:
+    """The batch with every tensor, and whatever else has a method `to`, on the device.
+
+    To CUDA tensors are copied on the current stream, out of page-locked memory, and not waited for.
+    """
+    if device.type != "cuda":
+        return _each(batch, lambda leaf: leaf.to(device))
+    moved = _each(batch, lambda leaf: _sent(leaf, device), _TENSORS)
+    return _each(moved, lambda leaf: _object_sent(leaf, device))
+
+
+def _each(batch: Any, change: Callable[[Any], Any], kinds: tuple[type, ...] = (object,)) -> Any:
+    """The batch with whatever can move itself changed, where it is of these kinds."""
+
+    def changed(leaf: Any) -> Any:
+        return change(leaf) if isinstance(leaf, kinds) and _moves(leaf) else leaf
 
     # Whatever can move itself is no container: a PackedSequence keeps a part of it on the CPU.
-    return tree_map(moved, batch, is_leaf=lambda leaf: callable(getattr(leaf, "to", None)))
+    return tree_map(changed, batch, is_leaf=_moves)
+
+
+def _moves(leaf: Any) -> bool:
+    return callable(getattr(leaf, "to", None))
+
+
+def _sent(leaf: Any, device: torch.device) -> Any:
+    """A tensor on the device, by way of page-locked memory, which torch keeps until it is there."""
+    plain = not isinstance(leaf, Tensor) or (leaf.is_cpu and leaf.layout is torch.strided)
+    return (leaf.pin_memory() if plain else leaf).to(device, non_blocking=True)
+
+
+def _object_sent(leaf: Any, device: torch.device) -> Any:
+    return leaf if isinstance(leaf, _TENSORS) else leaf.to(device)
 
 
 class Handover:
@@ -65,6 +91,12 @@ class _Plain:
     def __init__(self, device: torch.device | None, pin_for: str | None) -> None:
         self._device = device
         self._pin_for = pin_for
+        self._index = torch.accelerator.current_device_index() if pin_for is not None else None
+
+    def begin(self) -> None:
+        """Called once in the thread that sends."""
+        if self._index is not None:
+            torch.accelerator.set_device_index(self._index)  # not to open the first device as well
 
     def send(self, batch: Any) -> Any:
         if self._device is None:
@@ -82,24 +114,29 @@ class _ToCuda:
         self._device = device
         self._stream = torch.cuda.Stream(device)
 
+    def begin(self) -> None:
+        """Called once in the thread that sends."""
+        torch.cuda.set_device(self._stream.device)
+
     def send(self, batch: Any) -> Any:
-        pinned = pin_memory(batch, "cuda")
         with torch.cuda.stream(self._stream):
-            moved = to_device(pinned, self._device, non_blocking=True)
+            moved = _each(batch, lambda leaf: _sent(leaf, self._device), _TENSORS)
             return moved, self._stream.record_event()
 
     def receive(self, sent: Any) -> Any:
         moved, copied = sent
         current = torch.cuda.current_stream(self._device)
         current.wait_event(copied)
-
-        def used_here(leaf: Any) -> Any:
-            # Its memory is the copying stream's, which must not use it before this one is done.
-            if isinstance(leaf, Tensor) and leaf.is_cuda:
-                leaf.record_stream(current)
-            return leaf
-
-        return tree_map(used_here, moved)
+        for leaf in tree_leaves(moved, is_leaf=_moves):
+            parts = (leaf,) if isinstance(leaf, Tensor) else ()
+            if isinstance(leaf, PackedSequence):
+                parts = leaf.data, leaf.sorted_indices, leaf.unsorted_indices
+            for tensor in parts:
+                # Its memory is the copying stream's, which must not use it before this one is done.
+                if tensor is not None and tensor.is_cuda:
+                    tensor.record_stream(current)
+        # What is inside of other objects nobody can see: they move on the stream that uses them.
+        return _each(moved, lambda leaf: _object_sent(leaf, self._device))
 
 
 class _Ahead(Handover):
@@ -108,7 +145,9 @@ class _Ahead(Handover):
     def __init__(self, way: _Plain | _ToCuda) -> None:
         self._way = way
         # A thread of an executor ends with it: when the iterator that owns this is gone.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lampwork-handover")
+        self._thread = ThreadPoolExecutor(
+            1, thread_name_prefix="lampwork-handover", initializer=way.begin
+        )
         self._sent: deque[tuple[Future[Any], Any, int] | BaseException] = deque()
 
     def clear(self) -> None:
