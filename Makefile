@@ -3,14 +3,15 @@
 #   make test    the whole test suite
 #   make check   formatting, lint and types
 #   make bench   the measurements behind the README's tables
-# Beside them: `make page` builds the front end in web/.
+# Beside them: `make page` builds the front end in web/, `make gpu` runs all that needs a CUDA device
+# with the python3 that is there.
 # Each makes .venv when it is missing and installs torch and the package first.
 
 PYTHON ?= python3
 PY := .venv/bin/python
 READY := .venv/.ready
 
-.PHONY: demo test check bench page browser clean
+.PHONY: demo test check bench gpu page browser clean
 
 demo: $(READY)
 	.venv/bin/lampwork demo
@@ -28,6 +29,9 @@ bench: $(READY)
 	$(PY) -m pip install --quiet -c constraints.txt -e '.[bench]'
 	@for question in benchmarks/bench_*.py; do echo "== $$question"; $(PY) $$question || exit 1; done
 	$(PY) benchmarks/tables.py --write
+
+gpu:
+	PYTHON=$(PYTHON) bash benchmarks/gpu.sh
 
 page:
 	cd web && npm ci --no-audit --no-fund && npm run build

@@ -12,7 +12,7 @@ import datetime
 import json
 import os
 import sys
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -241,7 +241,7 @@ class Watch:
         modules = self._model.modules()
         parameters = [p for p in self._model.parameters() if not is_lazy(p)]
         return {
-            "lampwork": version("lampwork"),
+            "lampwork": _version(),
             "torch": torch.__version__,
             "model": type(self._model).__name__,
             "parameters": sum(p.numel() for p in parameters),
@@ -407,6 +407,13 @@ class Watch:
             half.replace(self.path / "report.json")
         except Exception:  # whatever it is, a trained model must not be lost over a report
             log.exception("%s is recorded, but its report could not be written", self.path)
+
+
+def _version() -> str:
+    try:
+        return version("lampwork")
+    except PackageNotFoundError:  # used from its sources
+        return "unknown"
 
 
 def _differs_in_eval(module: nn.Module) -> bool:

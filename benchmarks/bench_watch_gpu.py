@@ -1,0 +1,153 @@
+"""Question: what does watching cost on a CUDA device? Steps bare, and watched each or every tenth.
+
+Watched are all outputs, their gradients, weights, weight gradients and updates, with histograms, of
+a ResNet-50 (batch 64 of 224×224, channels last) and a GPT-2-small (8 × 1024 tokens, fused AdamW),
+both under bfloat16 autocast. Blocks of ten steps alternate on the same weights; waiting for the
+device is an error during the watched ones. With `--compiled` also under torch.compile.
+
+    python benchmarks/bench_watch_gpu.py [--quick] [--compiled]
+
+Caveat: the batch is always the same and lies on the device.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from typing import Any
+
+import torch
+from gpu_models import Step
+from ratios import Ratio, write
+from turns import options
+
+import lampwork as lw
+from lampwork._core.errors import InputError
+from lampwork._native import stats, stats_torch
+from lampwork._native.collected import rows_of
+
+BLOCK, PAIRS = 10, 5
+GOALS = {1: "≤ 1.10", 10: "≤ 1.01"}
+
+
+def block(step: Step, strict: bool) -> tuple[float, float]:
+    """Milliseconds of a step in a block, on the device's clock and on the host's until queued."""
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error" if strict else "default")
+    began = time.perf_counter()
+    begin.record()
+    step.run(BLOCK)
+    end.record()
+    queued = time.perf_counter() - began
+    torch.cuda.set_sync_debug_mode("default")
+    torch.cuda.synchronize()
+    return begin.elapsed_time(end) / BLOCK, 1e3 * queued / BLOCK
+
+
+def measure(step: Step, every: int, pairs: int, facts: dict[str, Any], label: str) -> Ratio:
+    """The ratio of blocks watched and bare."""
+    found: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
+    with tempfile.TemporaryDirectory() as folder:
+        for turn in range(pairs):
+            for watched in ((False, True), (True, False))[turn % 2]:
+                if not watched:
+                    step.run(1)
+                    found[watched].append(block(step, False))
+                    continue
+                with lw.watch(step.model, dir=folder, pictures=False, every=every) as run:
+                    step.run(every)  # the first sight of each tensor is part of it
+                    found[watched].append(block(step, True))
+                recorded = len(steps_of(run))
+                if recorded < 1 + (BLOCK if every == 1 else 1):
+                    raise SystemExit(f"{label}: only {recorded} steps were recorded")
+    for watched, name in ((False, "bare"), (True, label)):
+        device, host = min(found[watched])
+        facts[f"{name}: ms a step, device / host"] = f"{device:.2f} / {host:.2f}"
+    return Ratio.of([w[0] / b[0] for w, b in zip(found[True], found[False], strict=True)])
+
+
+def steps_of(run: Any) -> Any:
+    from lampwork.record.reader import Record
+
+    return Record(run.path).steps
+
+
+def kernel(facts: dict[str, Any]) -> None:
+    """What a call of the statistic costs, on large tensors and small ones."""
+    for dtype in (torch.float32, torch.bfloat16):
+        for count in (1 << 26, 1 << 20, 1 << 12):
+            x = torch.randn(count, device="cuda").to(dtype)
+            ours = time_of(lambda x=x: stats.read(x))
+            aten = time_of(lambda x=x: stats_torch.summary_row(x))
+            size = x.numel() * x.element_size()
+            label = f"statistic of {count} {str(dtype)[6:]}: "
+            facts[label + "µs a call, device / host"] = f"{ours[0]:.1f} / {ours[1]:.1f}"
+            facts[label + "ATen instead"] = f"{aten[0]:.1f} / {aten[1]:.1f}"
+            facts[label + "GB/s"] = round(size / ours[0] / 1e3)
+    x = torch.randn(64, 256, 56, 56, device="cuda").to(memory_format=torch.channels_last)
+    both = time_of(lambda: stats.read_with_channels(x, 1))
+    label = "with channels, 64×256×56×56 float32: µs a call, device / host"
+    facts[label] = f"{both[0]:.1f} / {both[1]:.1f}"
+    for label, value in facts.items():
+        print(f"{label}: {value}", flush=True)
+
+
+def time_of(call: Any, count: int = 50) -> tuple[float, float]:
+    """Microseconds of one call, on the device's clock and the host's."""
+    rows_of([row if not isinstance(row, tuple) else row[0] for row in [call()]])
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    torch.cuda._sleep(30_000_000)  # so that the host is ahead
+    began = time.perf_counter()
+    begin.record()
+    kept = [call() for _ in range(count)]
+    end.record()
+    host = time.perf_counter() - began
+    torch.cuda.synchronize()
+    del kept
+    return 1e3 * begin.elapsed_time(end) / count, 1e6 * host / count
+
+
+def main() -> None:
+    given = options(__doc__, "--compiled")
+    if not torch.cuda.is_available():
+        print("nothing is measured: this needs a CUDA device")
+        return
+    logging.basicConfig(level=logging.WARNING)
+    torch.backends.cudnn.benchmark = True
+    found: dict[str, Ratio] = {}
+    goals: dict[str, str] = {}
+    facts: dict[str, Any] = {"device": torch.cuda.get_device_name()}
+    kernel(facts)
+    for name in ("ResNet-50", "GPT-2"):
+        for compiled in (False, True)[: 1 + given.compiled]:
+            step = Step(name, "cuda")
+            if compiled:
+                step.model.compile()
+            step.run(5)
+            for every in (1, 10):
+                what = f"{name}{', compiled' if compiled else ''}"
+                label = f"{what}, watched every {'step' if every == 1 else f'{every} steps'}"
+                own: dict[str, Any] = {}
+                torch.cuda.reset_peak_memory_stats()
+                try:
+                    pairs = 2 if given.quick else PAIRS
+                    found[f"{label} / bare"] = measure(step, every, pairs, own, label)
+                except InputError as error:
+                    print(f"{label}: {error}", flush=True)
+                    continue
+                goals[f"{label} / bare"] = GOALS[every]
+                facts |= {f"{what}, {k}" if k.startswith("bare") else k: v for k, v in own.items()}
+                peak = torch.cuda.max_memory_allocated() / 1e9
+                ratio = found[f"{label} / bare"]
+                print(f"{label} / bare: {ratio}, {own}, {peak:.1f} GB", flush=True)
+            del step
+            torch.cuda.empty_cache()
+    if not given.quick:
+        write("watch_gpu", __doc__, found, goals=goals, facts=facts)
+
+
+if __name__ == "__main__":
+    main()
