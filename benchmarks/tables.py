@@ -95,7 +95,7 @@ def measured() -> str:
 def depth() -> str:
     """Plain ReLU networks: accuracy by scheme, one column per depth."""
     found = kept_of("init_schemes").get("accuracy", {})
-    plain = {label: found[label] for label in found if label.startswith("ReLU")}
+    plain = {label: found[label] for label in found if re.fullmatch(r"ReLU, \d+ layers", label)}
     if not plain:
         return ""
     lines = ["| | " + " | ".join(label.partition(", ")[2] for label in plain) + " |"]
