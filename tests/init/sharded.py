@@ -27,6 +27,7 @@ RULES = [
     ("conv.weight", "orthogonal"),
     ("tiny.weight", "sparse"),
     ("extra.weight", "identity"),
+    ("pairs.weight", "looks_linear"),
 ]
 
 
@@ -49,6 +50,7 @@ def model(device="cpu"):
                 "norm": nn.LayerNorm(6),
                 "tiny": nn.Linear(3, 2),
                 "extra": nn.Linear(5, 7),
+                "pairs": nn.Linear(9, 7),
                 "head": nn.Linear(6, 11, bias=False),
             }
         )
@@ -104,7 +106,15 @@ def fsdp(mesh, what, *, on_meta):
 
 def schemes_alone(mesh):
     """The functions of `schemes` write a DTensor's shard too, from equal generators."""
-    for name in ("normal_", "uniform_", "orthogonal_", "sparse_", "dirac_", "ones_"):
+    for name in (
+        "normal_",
+        "uniform_",
+        "orthogonal_",
+        "looks_linear_",
+        "sparse_",
+        "dirac_",
+        "ones_",
+    ):
         shape = (7, 5, 3) if name == "dirac_" else (7, 5)
         whole, local = torch.zeros(shape), distribute_tensor(torch.zeros(shape), mesh, [Shard(0)])
         for tensor in (whole, local):
