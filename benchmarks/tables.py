@@ -79,6 +79,43 @@ def peers() -> str:
     return "\n" + "\n".join(lines) + "\n"
 
 
+def verdicts() -> str:
+    """How often the verdict on a script is right, in figures; then each that is not."""
+    kept = kept_of("verdict").get("scripts", {})
+    if not kept:
+        return ""
+    lines = [
+        "| | goal | scripts of the corpus | written after the rules were tuned |",
+        "|---|---|---|---|",
+    ]
+    for label, goal, kinds, wanted in (
+        ("planted faults named first, at the right place", "≥ 95 %", ("faulty",), "named"),
+        ("mended and sound scripts not accused", "all", ("mended", "healthy"), "named"),
+        ("same output with and without us", "all", ("faulty", "mended", "healthy"), "same_output"),
+        ("same exit code", "all", ("faulty", "mended", "healthy"), "same_exit"),
+        ("same final weights, bit by bit", "all", ("faulty", "mended", "healthy"), "same_weights"),
+    ):
+        cells = []
+        for unseen in ("", ", unseen"):
+            groups = {kind + unseen for kind in kinds}
+            asked = [one for one in kept.values() if one["group"] in groups]
+            asked = [one for one in asked if one[wanted] is not None]
+            right = sum(one[wanted] and not one["problem"] for one in asked)
+            cells.append(f"{right} of {len(asked)}" if asked else "–")
+        lines.append(f"| {label} | {goal} | " + " | ".join(cells) + " |")
+    missed = [
+        f"`{name}` ({one['planted'] or 'nothing'} planted, {_first(one)} found)"
+        for name, one in kept.items()
+        if not one["named"]
+    ]
+    tail = f"\nNot right: {', '.join(missed)}.\n" if missed else ""
+    return "\n".join(lines) + "\n" + tail
+
+
+def _first(score: Mapping[str, Any]) -> str:
+    return score["found"][0] if score["found"] else "nothing"
+
+
 def measured() -> str:
     """All other ratios that were measured, one row each."""
     lines = ["| ratio | median | lowest to highest | command |", "|---|---|---|---|"]
@@ -163,7 +200,7 @@ def _source(kept: dict[str, Any]) -> list[str]:
     return [f"`{kept['command']}`, torch {kept['torch']}. {caveat}", ""]
 
 
-TABLES = {"loader": loader, "depth": depth, "measured": measured}
+TABLES = {"loader": loader, "depth": depth, "verdict": verdicts, "measured": measured}
 """Of the READMEs."""
 
 PAGES = {ROOT / "docs" / "initialisation.md": {"schemes": schemes, "architectures": architectures}}
