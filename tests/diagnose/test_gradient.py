@@ -213,3 +213,26 @@ def test_two_optimizers_in_turn_are_not_accused_of_piling_up(synthetic):
     row = run.row(1e-4)
     run.layer("g", update=[row, None, row, None]).layer("d", update=[None, row, None, row])
     assert not [*gradient.accumulating(run.read())]
+
+
+def test_a_recurrent_gradient_that_dwarfs_its_matrix_is_told(synthetic):
+    """It grows through time, not depth; an ordinary one passes, and so does another module."""
+
+    def found(module: str, name: str, rms: float) -> list[str]:
+        run = synthetic().loss([2.3] * 90)
+        run.parameter(name, module=module, grad=run.row(rms))
+        return [one.code for one in gradient.exploding(run.read())]
+
+    assert found("RNN", "rnn.weight_hh_l0", 1e6) == ["grad-exploding"]
+    assert found("RNN", "rnn.weight_hh_l0", 10.0) == []
+    assert found("Linear", "rnn.weight_hh_l0", 1e6) == []
+
+
+def test_a_spoiled_gradient_is_not_told_where_the_loss_was_spoiled_before(synthetic):
+    """A loss that is NaN while all outputs are finite spoils every gradient, and is the cause."""
+    rows = [synthetic().row(0.01)] + [synthetic().row(nan=3)] * 4
+    sound = synthetic(steps=5).loss([2.0] * 41).parameter("a.weight", grad=rows, update=rows)
+    lost = synthetic(steps=5).loss([2.0] * 10 + [float("nan")] * 31)
+    lost.parameter("a.weight", grad=rows, update=rows)
+    assert [one.code for one in gradient.nonfinite(sound.read())] == ["grad-nonfinite"]
+    assert [*gradient.nonfinite(lost.read())] == []
