@@ -2,7 +2,7 @@
 
 import { useEffect, useMemo, useState } from "preact/hooks";
 
-import { useLive } from "./data/live";
+import { useLive, type Live } from "./data/live";
 import { useJson } from "./data/query";
 import { href, useRoute, type View } from "./data/route";
 import type { Findings, Listing, Overview } from "./data/types";
@@ -20,7 +20,8 @@ import { Words, preferred, speak, type Language } from "./words/words";
 
 export interface Shown {
   run: string;
-  version: number;
+  /** What rises when there is more to see. */
+  versions: Live;
   overview: Overview;
   findings: Findings | undefined;
   dark: boolean;
@@ -46,8 +47,8 @@ export function App() {
   const listing = useJson<Listing>("/api/runs", live.runs, "runs");
   const newest = listing.data?.runs[0]?.run;
   const url = (path: string) => (route.run === null ? null : ofRun(route.run, path));
-  const overview = useJson<Overview>(url("overview"), live.change);
-  const findings = useJson<Findings>(url("findings"), live.change);
+  const overview = useJson<Overview>(url("overview"), live.change, route.run ?? "");
+  const findings = useJson<Findings>(url("findings"), live.change, route.run ?? "");
 
   useEffect(() => {
     if (route.run === null && newest) location.replace(href(newest, route.view));
@@ -72,7 +73,7 @@ export function App() {
       <main id="content" tabIndex={-1}>
         {route.run !== null && overview.data && listing.data ? (
           <Page
-            key={route.run} run={route.run} version={live.change} overview={overview.data}
+            key={route.run} run={route.run} versions={live} overview={overview.data}
             findings={findings.data} dark={dark} parameters={route.parameters} runs={listing.data}
           />
         ) : route.run !== null && overview.error ? (

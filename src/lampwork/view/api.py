@@ -58,7 +58,7 @@ def routes(library: Library, closing: threading.Event) -> list[Route]:
         ("heat", _heat),
         ("tensors/{tensor}", _tensor),
         ("tensors/{tensor}/histogram", _histogram),
-        ("pictures", lambda run, _: _json(pictures(run.timeline))),
+        ("pictures", lambda run, _: _json(pictures(run.timeline, run.tensors))),
         ("pictures/{picture}.png", _picture),
         ("loaders", lambda run, _: _json(loaders(run.timeline))),
         ("initialisation", lambda run, _: _json(initialisation(run.timeline, run.tensors))),

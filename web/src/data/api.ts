@@ -37,8 +37,18 @@ export async function matrix<Header extends Columns>(
   return { header, values: new Float32Array(body, 4 + length) };
 }
 
+const taken: number[] = [];
+
+/** Milliseconds that the answers of late took together, as many as one redraw asks for. */
+export function lastAnswers(): number {
+  return taken.reduce((sum, one) => sum + one, 0);
+}
+
 async function ask(url: string, signal: AbortSignal): Promise<Response> {
+  const began = performance.now();
   const response = await fetch(url, { signal });
+  taken.push(performance.now() - began);
+  if (taken.length > 4) taken.shift();
   if (!response.ok) throw new ApiError(await reason(response));
   return response;
 }

@@ -67,6 +67,9 @@ export interface Timing {
   data_share: number | null;
   median_s: number | null;
   curve: Curve;
+  share_curve: Curve;
+  rate_curve: Curve;
+  samples_per_s: number | null;
   rates: { dataset: string; samples_per_s: number | null }[];
 }
 
@@ -115,6 +118,10 @@ export interface PictureEntry {
   step: number;
   name: string;
   kind: string;
+  /** Class of the module that it shows, "" where that is none. */
+  module: string;
+  /** Whether it is in RGB. */
+  colours: boolean;
   images: number;
   height: number;
   width: number;

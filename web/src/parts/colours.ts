@@ -11,6 +11,10 @@ const DIVERGING: Rgb[] = [
   [33, 102, 172], [103, 169, 207], [190, 215, 232], [240, 240, 238],
   [250, 210, 180], [227, 140, 90], [178, 70, 24],
 ];
+const PLASMA: Rgb[] = [
+  [75, 3, 161], [125, 3, 168], [168, 34, 150], [203, 70, 121], [229, 107, 93], [248, 148, 65],
+  [253, 195, 40], [240, 249, 33],
+];
 const BROKEN: Rgb = [214, 39, 103];
 
 export interface Scale {
@@ -34,6 +38,18 @@ export function viridis(share: number): Rgb {
 
 export function diverging(share: number): Rgb {
   return between(DIVERGING, share);
+}
+
+export function plasma(share: number): Rgb {
+  return between(PLASMA, share);
+}
+
+/** Heat over an image: the warmer, the more of it is covered; cold places show the image, greyed. */
+export function heated(share: number, [r, g, b]: Rgb): Rgb {
+  const grey = (0.8 * (r + g + b)) / 3;
+  const cover = 0.85 * share;
+  const [x, y, z] = plasma(share);
+  return [grey + cover * (x - grey), grey + cover * (y - grey), grey + cover * (z - grey)];
 }
 
 export function brokenColour(): Rgb {

@@ -1,7 +1,7 @@
 // The legend of a colour scale: a bar with numbers, and swatches for what has no place on it.
 
 import { useWords } from "../words/words";
-import { brokenColour, css, diverging, middle, shade, viridis, type Rgb, type Scale } from "./colours";
+import { brokenColour, css, diverging, heated, middle, shade, viridis, type Rgb, type Scale } from "./colours";
 
 interface Props {
   scale: Scale;
@@ -31,15 +31,17 @@ export function ScaleLegend({ scale, show, title, broken, zero }: Props) {
   );
 }
 
-const GRADIENTS: Record<"grey" | "viridis" | "diverging", (share: number) => Rgb> = {
-  grey: (share) => [255 * share, 255 * share, 255 * share],
+const RAMPS = {
   viridis,
   diverging,
-};
+  heat: (share: number) => heated(share, [90, 90, 90]),
+} satisfies Record<string, (share: number) => Rgb>;
+
+export type Ramp = keyof typeof RAMPS;
 
 /** What the colours of a picture mean, where they have no unit. */
-export function Gradient({ kind, text }: { kind: keyof typeof GRADIENTS; text: string }) {
-  const stops = Array.from({ length: 7 }, (_, i) => css(GRADIENTS[kind](i / 6))).join(", ");
+export function Gradient({ kind, text }: { kind: Ramp; text: string }) {
+  const stops = Array.from({ length: 7 }, (_, i) => css(RAMPS[kind](i / 6))).join(", ");
   return (
     <p class="gradient"><i style={{ background: `linear-gradient(to right, ${stops})` }} />{text}</p>
   );

@@ -1,29 +1,32 @@
-// A picture of several images as tiles on a canvas, or the change between two pictures.
+// A picture of several images as tiles on a canvas, coloured by what it shows.
 
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { ofRun } from "../data/api";
 import type { PictureEntry } from "../data/types";
-import { diverging, viridis, type Rgb } from "./colours";
+import { diverging, heated, viridis, type Rgb } from "./colours";
+
+/** How a byte becomes a colour: as it is, by size, around a zero of 128, or over an image. */
+export type Hue = "plain" | "viridis" | "signed" | "heat";
 
 interface Props {
   run: string;
   picture: PictureEntry;
-  /** The earlier picture that this one is compared with. */
-  since?: PictureEntry | undefined;
-  hue: "grey" | "viridis" | "rgb";
+  /** The images that a picture in `heat` lies over. */
+  under?: PictureEntry | undefined;
+  hue: Hue;
   label: string;
-  most?: number;
+  testId: string;
 }
 
 export const MOST_TILES = 64;
 
-export function Tiles({ run, picture, since, hue, label, most = MOST_TILES }: Props) {
+export function Tiles({ run, picture, under, hue, label, testId }: Props) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const box = useRef<HTMLDivElement>(null);
   const [width, setWidth] = useState(0);
   const now = usePixels(run, picture);
-  const then = usePixels(run, since);
+  const below = usePixels(run, under);
   useEffect(() => {
     const holder = box.current;
     if (!holder) return;
@@ -32,12 +35,12 @@ export function Tiles({ run, picture, since, hue, label, most = MOST_TILES }: Pr
     return () => sized.disconnect();
   }, []);
   useEffect(() => {
-    if (!canvas.current || !now || (since && !then) || !width) return;
-    draw(canvas.current, picture, now, since ? then : undefined, hue, width, Math.min(most, picture.images));
-  }, [now, then, width, hue, most]);
+    if (!canvas.current || !now || (under && !below) || !width) return;
+    draw(canvas.current, picture, now, under ? below : undefined, hue, width);
+  }, [now, below, width, hue]);
   return (
     <div ref={box} class="tiles">
-      <canvas ref={canvas} role="img" aria-label={label} data-testid={since ? "change" : "tiles"} />
+      <canvas ref={canvas} role="img" aria-label={label} data-testid={testId} />
     </div>
   );
 }
@@ -70,15 +73,15 @@ async function decoded(url: string, signal: AbortSignal): Promise<ImageData> {
 }
 
 function draw(
-  canvas: HTMLCanvasElement, picture: PictureEntry, now: ImageData, then: ImageData | undefined,
-  hue: Props["hue"], width: number, count: number,
+  canvas: HTMLCanvasElement, picture: PictureEntry, now: ImageData, below: ImageData | undefined,
+  hue: Hue, width: number,
 ): void {
   const { width: w, height: h } = picture;
+  const count = Math.min(MOST_TILES, picture.images);
   const gap = 3;
   const columns = bestColumns(count, w, h, width);
   const side = Math.floor((width - gap * (columns - 1)) / columns);
-  const scale = Math.min(side / w, 24);
-  const tileW = Math.max(1, Math.floor(scale * w));
+  const tileW = Math.max(1, Math.floor(Math.min(side / w, 24) * w));
   const tileH = Math.max(1, Math.round((tileW * h) / w));
   const rows = Math.ceil(count / columns);
   const ratio = window.devicePixelRatio || 1;
@@ -93,7 +96,7 @@ function draw(
   context.scale(ratio, ratio);
   context.imageSmoothingEnabled = false;
   const sheet = new OffscreenCanvas(w, h * count);
-  sheet.getContext("2d")?.putImageData(coloured(now, then, hue, w, h * count), 0, 0);
+  sheet.getContext("2d")?.putImageData(coloured(now, below, hue, w, h * count), 0, 0);
   for (let i = 0; i < count; i++) {
     const x = (i % columns) * (tileW + gap);
     const y = Math.floor(i / columns) * (tileH + gap);
@@ -101,24 +104,27 @@ function draw(
   }
 }
 
-/** As many columns as make tiles of about 64 pixels, in full rows if that is possible. */
+/** As many columns as make tiles of about 64 pixels, few images larger, in full rows if possible. */
 function bestColumns(count: number, w: number, h: number, width: number): number {
-  const wide = count === 1 ? Math.min(width, 220) : 64 * Math.max(1, w / h);
+  const wide = count === 1 ? Math.min(width, 220) : (count <= 4 ? 100 : 64) * Math.max(1, w / h);
   const wanted = Math.max(1, Math.min(count, Math.floor(width / wide)));
   for (let n = wanted; n > wanted / 1.7; n--) if (count % n === 0) return n;
   return wanted;
 }
 
 function coloured(
-  now: ImageData, then: ImageData | undefined, hue: Props["hue"], width: number, height: number,
+  now: ImageData, below: ImageData | undefined, hue: Hue, width: number, height: number,
 ): ImageData {
   const image = new ImageData(width, height);
-  for (let i = 0; i < width * height; i++) {
-    const grey = now.data[4 * i] ?? 0;
-    let rgb: Rgb = [grey, now.data[4 * i + 1] ?? 0, now.data[4 * i + 2] ?? 0];
-    if (then) rgb = diverging((255 + grey - (then.data[4 * i] ?? 0)) / 510);
-    else if (hue === "viridis") rgb = viridis(grey / 255);
-    image.data.set([rgb[0], rgb[1], rgb[2], 255], 4 * i);
+  const at = (data: ImageData, i: number): Rgb => [data.data[i] ?? 0, data.data[i + 1] ?? 0, data.data[i + 2] ?? 0];
+  const lies = below !== undefined && below.width === now.width && below.height === now.height;
+  for (let i = 0; i < 4 * width * height; i += 4) {
+    const [value, green, blue] = at(now, i);
+    let rgb: Rgb = [value, green, blue];
+    if (hue === "viridis") rgb = viridis(value / 255);
+    else if (hue === "signed") rgb = diverging((value - 1) / 254);
+    else if (hue === "heat") rgb = heated(value / 255, lies ? at(below, i) : [0, 0, 0]);
+    image.data.set([rgb[0], rgb[1], rgb[2], 255], i);
   }
   return image;
 }

@@ -15,7 +15,7 @@ import { duration, number } from "../words/numbers";
 import { useWords } from "../words/words";
 import { factsOf } from "./overview";
 
-export function CompareView({ run, version, overview, findings, dark, parameters, runs }: Shown) {
+export function CompareView({ run, versions, overview, findings, dark, parameters, runs }: Shown) {
   const say = useWords();
   const others = runs.runs.filter((one) => one.run !== run);
   const asked = parameters.get("with");
@@ -32,23 +32,23 @@ export function CompareView({ run, version, overview, findings, dark, parameters
         />
         <span class="key second">{other}</span>
       </div>
-      <Pair key={other} {...{ run, other, version, overview, findings, dark }} />
+      <Pair key={other} {...{ run, other, versions, overview, findings, dark }} />
     </>
   );
 }
 
-interface PairProps extends Pick<Shown, "run" | "version" | "overview" | "findings" | "dark"> {
+interface PairProps extends Pick<Shown, "run" | "versions" | "overview" | "findings" | "dark"> {
   other: string;
 }
 
-function Pair({ run, other, version, overview, findings, dark }: PairProps) {
+function Pair({ run, other, versions, overview, findings, dark }: PairProps) {
   const say = useWords();
   const [zoom, setZoom] = useState<Span | null>(null);
   const span = zoom ? { from: zoom.from, to: zoom.to } : {};
   const ask = { points: 500, ...span };
-  const mine = useJson<Scalar[]>(ofRun(run, "scalars", ask), version, run);
+  const mine = useJson<Scalar[]>(ofRun(run, "scalars", ask), versions.scalars, run);
   const theirs = useJson<Scalar[]>(ofRun(other, "scalars", ask), 0, other);
-  const myTime = useJson<Timing>(ofRun(run, "timing", ask), version, run);
+  const myTime = useJson<Timing>(ofRun(run, "timing", ask), versions.steps, run);
   const theirTime = useJson<Timing>(ofRun(other, "timing", ask), 0, other);
   const theirOverview = useJson<Overview>(ofRun(other, "overview"));
   const theirFindings = useJson<Findings>(ofRun(other, "findings"));

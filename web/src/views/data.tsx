@@ -9,9 +9,9 @@ import { Facts, Panel } from "../parts/panel";
 import { duration, number, percent } from "../words/numbers";
 import { useWords } from "../words/words";
 
-export function DataView_({ run, version }: Shown) {
+export function DataView_({ run, versions }: Shown) {
   const say = useWords();
-  const loaders = useJson<LoaderEntry[]>(ofRun(run, "loaders"), version, run);
+  const loaders = useJson<LoaderEntry[]>(ofRun(run, "loaders"), versions.change, run);
   if (loaders.error) return <Failed reason={loaders.error} />;
   if (!loaders.data) return <p class="quiet">{say("loading")}</p>;
   if (!loaders.data.length) return <Empty><p>{say("no_loaders")}</p></Empty>;

@@ -13,10 +13,10 @@ import { Records, columnsOf, rowsIn } from "../parts/records";
 import { number, shape } from "../words/numbers";
 import { useWords } from "../words/words";
 
-export function InitialisationView({ run, version, overview, dark }: Shown) {
+export function InitialisationView({ run, versions, overview, dark }: Shown) {
   const say = useWords();
   // Nothing here changes after the first steps, so a run that goes on is not asked each time.
-  const early = overview.recorded < 3 ? version : 0;
+  const early = overview.recorded < 3 ? versions.steps : 0;
   const answer = useJson<Initialisation>(ofRun(run, "initialisation"), early, run);
   const layers = answer.data?.layers;
   const lines = useMemo(

@@ -19,18 +19,18 @@ import { useWords } from "../words/words";
 
 const KINDS: Kind[] = ["output", "grad_output", "weight", "grad", "update"];
 
-export function LayersView({ run, version, findings, dark, parameters }: Shown) {
+export function LayersView({ run, versions, overview, findings, dark, parameters }: Shown) {
   const say = useWords();
   const [zoom, setZoom] = useState<Span | null>(null);
   const [filter, setFilter] = useState("");
-  const tensors = useJson<TensorEntry[]>(ofRun(run, "tensors"), version);
+  const tensors = useJson<TensorEntry[]>(ofRun(run, "tensors"), overview.tensors, run);
   const kind = KINDS.find((one) => one === parameters.get("kind")) ?? "output";
   const asked = parameters.get("statistic");
   const statistic: Statistic = isStatistic(asked) && allowed(kind).includes(asked) ? asked : "rms";
   const place = parameters.get("layer");
   const span = zoom ? { from: zoom.from, to: zoom.to } : {};
   const heat = useMatrix<HeatHeader>(
-    ofRun(run, "heat", { kind, statistic, points: 400, ...span }), version, `${run}/${kind}/${statistic}`,
+    ofRun(run, "heat", { kind, statistic, points: 400, ...span }), versions.steps, `${run}/${kind}/${statistic}`,
   );
   const byId = useMemo(() => new Map(tensors.data?.map((one) => [one.id, one])), [tensors.data]);
   const roots = useMemo(() => branches(tensors.data ?? []), [tensors.data]);
@@ -105,7 +105,7 @@ export function LayersView({ run, version, findings, dark, parameters }: Shown) 
         <div id="detail">
           {place !== null && tensor ? (
             <Detail
-              run={run} version={version} place={place} choices={choices} tensor={tensor}
+              run={run} version={versions.steps} place={place} choices={choices} tensor={tensor}
               statistic={statisticFor(tensor, statistic)} zoom={zoom} onZoom={setZoom} dark={dark}
               onChoose={(id) => go({ tensor: String(id) })}
             />

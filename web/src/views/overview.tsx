@@ -15,12 +15,12 @@ import { useWords, type Say } from "../words/words";
 
 const HUES = ["first", "second", "third", "fourth", "fifth", "sixth"];
 
-export function OverviewView({ run, version, overview, findings, dark }: Shown) {
+export function OverviewView({ run, versions, overview, findings, dark }: Shown) {
   const say = useWords();
   const [zoom, setZoom] = useState<Span | null>(null);
   const span = zoom ? { from: zoom.from, to: zoom.to } : {};
-  const scalars = useJson<Scalar[]>(ofRun(run, "scalars", { points: 600, ...span }), version, run);
-  const timing = useJson<Timing>(ofRun(run, "timing", { points: 400, ...span }), version, run);
+  const scalars = useJson<Scalar[]>(ofRun(run, "scalars", { points: 600, ...span }), versions.scalars, run);
+  const timing = useJson<Timing>(ofRun(run, "timing", { points: 400, ...span }), versions.steps, run);
   const losses = scalars.data?.filter((one) => one.name.toLowerCase().includes("loss")) ?? [];
   const others = scalars.data?.filter((one) => !losses.includes(one)) ?? [];
   const lossLines = useMemo(() => linesOf(losses), [scalars.data]);
@@ -100,7 +100,16 @@ function TimingPanel({ timing, error, ...rest }: ChartProps & { timing: Timing |
     () => (timing ? [{ label: say("step_time"), curve: timing.curve, hue: "second" }] : []),
     [timing, say],
   );
+  const waits = useMemo<Line[]>(
+    () => (timing ? [{ label: say("data_wait"), curve: timing.share_curve, hue: "fifth" }] : []),
+    [timing, say],
+  );
+  const rate = useMemo<Line[]>(
+    () => (timing ? [{ label: say("samples_per_s"), curve: timing.rate_curve, hue: "third" }] : []),
+    [timing, say],
+  );
   const share = timing?.data_share ?? null;
+  const rates = timing?.samples_per_s != null ? [{ dataset: "", samples_per_s: timing.samples_per_s }] : timing?.rates ?? [];
   return (
     <Panel title={say("step_time")}>
       {error && <Failed reason={error} />}
@@ -108,13 +117,13 @@ function TimingPanel({ timing, error, ...rest }: ChartProps & { timing: Timing |
         <div class="figures">
           <Figure value={timing.median_s === null ? "–" : duration(timing.median_s)} name={say("median_step")} />
           <Figure
-            value={timing.median_s ? number(Number((1 / timing.median_s).toPrecision(3))) : "–"}
+            value={timing.median_s ? short(1 / timing.median_s) : "–"}
             name={say("steps_per_s")}
           />
-          {timing.rates.map((rate) => rate.samples_per_s !== null && (
+          {rates.map((one) => one.samples_per_s !== null && (
             <Figure
-              key={rate.dataset} value={number(Number(rate.samples_per_s.toPrecision(3)))}
-              name={`${say("samples_per_s")} · ${rate.dataset}`}
+              key={one.dataset} value={short(one.samples_per_s)}
+              name={one.dataset ? `${say("samples_per_s")} · ${one.dataset}` : say("samples_per_s")}
             />
           ))}
           {share !== null && <Figure value={percent(share)} name={say("data_share")} />}
@@ -129,8 +138,19 @@ function TimingPanel({ timing, error, ...rest }: ChartProps & { timing: Timing |
       {timing && (timing.curve.steps.length
         ? <Chart name={say("step_time")} lines={lines} height={150} show={duration} {...rest} />
         : <p class="quiet">{say("no_timing")}</p>)}
+      {timing && timing.share_curve.steps.length > 1 && (
+        <>
+          <Chart name={say("data_wait")} lines={waits} height={110} show={percent} {...rest} />
+          <Chart name={say("samples_per_s")} lines={rate} height={110} show={short} {...rest} />
+        </>
+      )}
     </Panel>
   );
+}
+
+/** Three digits are enough of a rate. */
+function short(value: number): string {
+  return number(Number(value.toPrecision(3)));
 }
 
 function Figure({ value, name }: { value: string; name: string }) {

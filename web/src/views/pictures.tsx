@@ -1,4 +1,4 @@
-// Pictures at one step: feature maps, kernels and their change, attention, what decides.
+// Pictures at one step: where the model looks, feature maps, kernels and their change, attention.
 
 import { useMemo, useState } from "preact/hooks";
 
@@ -7,106 +7,179 @@ import { ofRun } from "../data/api";
 import { useJson } from "../data/query";
 import type { PictureEntry } from "../data/types";
 import { Empty, Failed } from "../parts/empty";
-import { Gradient } from "../parts/legend";
+import { Gradient, type Ramp } from "../parts/legend";
 import { Panel } from "../parts/panel";
-import { MOST_TILES, Tiles } from "../parts/tiles";
+import { MOST_TILES, Tiles, type Hue } from "../parts/tiles";
 import { known, useWords, type Say } from "../words/words";
 
-const ORDER = ["input", "feature_maps", "kernels", "attention", "grad_cam", "saliency"];
-const GREY = new Set(["input", "kernels"]);
-const COLOURED = new Set(["grad_cam", "saliency"]);
+const ORDER = ["feature_maps", "kernels", "weights", "attention", "image"];
+const GAZE = ["grad_cam", "saliency"];
+const HUES: Record<string, Hue> = { kernels: "signed", weights: "signed", image: "plain" };
 
 interface Group {
   kind: string;
   name: string;
+  module: string;
   pictures: PictureEntry[];
 }
 
-export function PicturesView({ run, version }: Shown) {
+export function PicturesView({ run, versions }: Shown) {
   const say = useWords();
-  const pictures = useJson<PictureEntry[]>(ofRun(run, "pictures"), version, run);
+  const pictures = useJson<PictureEntry[]>(ofRun(run, "pictures"), versions.pictures, run);
   const steps = useMemo(
     () => [...new Set(pictures.data?.map((one) => one.step))].sort((a, b) => a - b),
     [pictures.data],
   );
   const groups = useMemo(() => grouped(pictures.data ?? []), [pictures.data]);
   const [chosen, choose] = useState<number | null>(null);
-  const place = chosen === null ? steps.length - 1 : Math.min(chosen, steps.length - 1);
-  const step = steps[place] ?? 0;
+  // A chosen step stays chosen while new ones come in.
+  const step = chosen !== null && steps.includes(chosen) ? chosen : steps.at(-1) ?? 0;
   if (pictures.error) return <Failed reason={pictures.error} />;
   if (!pictures.data) return <p class="quiet">{say("loading")}</p>;
   if (!steps.length) return <Empty><p>{say("no_pictures")}</p></Empty>;
+  const shown = groups
+    .filter((group) => !group.kind.endsWith("_change") && group.kind !== "input" && !GAZE.includes(group.kind))
+    .sort((a, b) => rank(a.kind) - rank(b.kind));
   return (
     <>
       <div class="slider">
         <label for="picture-step">{say("picture_step")}</label>
         <input
-          id="picture-step" type="range" min={0} max={steps.length - 1} value={place}
+          id="picture-step" type="range" min={0} max={steps.length - 1} value={steps.indexOf(step)}
           aria-valuetext={`${say("step")} ${step}`} disabled={steps.length < 2}
-          onInput={(event) => choose(Number(event.currentTarget.value))}
+          onInput={(event) => choose(steps[Number(event.currentTarget.value)] ?? null)}
         />
         <output for="picture-step"><b>{step}</b> <span class="quiet">/ {steps.at(-1)}</span></output>
       </div>
       <div class="grid">
-        {groups.map((group) => <GroupPanel key={group.kind + group.name} run={run} group={group} step={step} />)}
+        <GazePanel run={run} groups={groups} step={step} />
+        {shown.map((group) => (
+          <GroupPanel
+            key={group.kind + group.name} run={run} group={group} step={step}
+            changes={groups.find((one) => one.kind === `${group.kind}_change` && one.name === group.name)}
+          />
+        ))}
       </div>
     </>
   );
 }
 
-function GroupPanel({ run, group, step }: { run: string; group: Group; step: number }) {
+/** The examples, and over them what speaks for the class. */
+function GazePanel({ run, groups, step }: { run: string; groups: Group[]; step: number }) {
   const say = useWords();
-  const first = group.pictures[0];
-  const now = group.pictures.filter((one) => one.step <= step).at(-1) ?? first;
-  if (!first || !now) return null;
-  const kind = titleOf(say, group.kind);
-  const label = (picture: PictureEntry) => say("pic_label", { kind, name: picture.name, step: picture.step });
-  const hue = COLOURED.has(group.kind) ? "rgb" : GREY.has(group.kind) ? "grey" : "viridis";
-  const several = group.kind === "kernels" && now.step !== first.step;
-  const shown = now.images > MOST_TILES
-    ? ` · ${say("pic_shown", { shown: MOST_TILES, all: now.images })}`
-    : now.images > 1 ? ` · ${say("pic_all", { all: now.images })}` : "";
+  const input = groups.find((group) => group.kind === "input");
+  const images = input && at(input, step);
+  if (!images) return null;
+  const maps = groups.filter((group) => GAZE.includes(group.kind));
   return (
     <Panel
-      title={kind} wide={now.images > 4 || several}
-      hint={`${known(say, `pic_${group.kind}_hint`, "")} ${group.name || "(model)"}${shown}`}
+      title={maps.length ? say("pic_gaze") : say("pic_input")} wide={maps.length > 0}
+      hint={maps.length ? say("pic_gaze_hint") : say("pic_input_hint")}
     >
-      <div class={several ? "three" : ""}>
-        {several && (
+      <div class={maps.length ? "three" : ""}>
+        <figure>
+          <Tiles run={run} picture={images} hue="plain" testId="input" label={labelOf(say, images)} />
+          <figcaption>{say("pic_input")}</figcaption>
+        </figure>
+        {maps.map((group) => {
+          const map = at(group, step);
+          return map && (
+            <figure key={group.kind + group.name}>
+              <Tiles run={run} picture={map} under={images} hue="heat" testId={group.kind} label={labelOf(say, map)} />
+              <figcaption>
+                <b>{titleOf(say, group.kind)}</b> {captionOf(say, map, group)} {known(say, `pic_${group.kind}_hint`, "")}
+              </figcaption>
+            </figure>
+          );
+        })}
+      </div>
+      {maps.length > 0 && <Gradient kind="heat" text={say("pic_heat_scale")} />}
+    </Panel>
+  );
+}
+
+function GroupPanel({ run, group, step, changes }: { run: string; group: Group; step: number; changes: Group | undefined }) {
+  const say = useWords();
+  const first = group.pictures[0];
+  const now = at(group, step);
+  if (!first || !now) return null;
+  const hue: Hue = now.colours ? "plain" : HUES[group.kind] ?? "viridis";
+  const change = now.step === first.step ? undefined : changes?.pictures.find((one) => one.step === now.step);
+  const ramp: Ramp | null = hue === "signed" ? "diverging" : hue === "viridis" ? "viridis" : null;
+  return (
+    <Panel
+      title={titleOf(say, group.kind)} wide={now.images > 4 || change !== undefined}
+      hint={`${nameOf(group)} · ${known(say, `pic_${group.kind}_hint`, "")}`}
+    >
+      <div class={change ? "three" : ""}>
+        {change && (
           <figure>
-            <Tiles run={run} picture={first} hue={hue} label={label(first)} />
+            <Tiles run={run} picture={first} hue={hue} testId="first" label={labelOf(say, first)} />
             <figcaption>{say("pic_now", { step: first.step })}</figcaption>
           </figure>
         )}
         <figure>
-          <Tiles run={run} picture={now} hue={hue} label={label(now)} />
-          <figcaption>{say("pic_now", { step: now.step })}</figcaption>
-          {hue !== "rgb" && <Gradient kind={hue} text={say("pic_scale")} />}
+          <Tiles run={run} picture={now} hue={hue} testId="tiles" label={labelOf(say, now)} />
+          <figcaption>{say("pic_now", { step: now.step })}{countOf(say, now)}</figcaption>
         </figure>
-        {several && (
+        {change && (
           <figure>
-            <Tiles run={run} picture={now} since={first} hue={hue} label={say("pic_change", { step: first.step })} />
+            <Tiles
+              run={run} picture={change} hue={hue} testId="change"
+              label={`${labelOf(say, now)}: ${say("pic_change", { step: first.step })}`}
+            />
             <figcaption>{say("pic_change", { step: first.step })}</figcaption>
-            <Gradient kind="diverging" text={say("pic_change_scale")} />
           </figure>
         )}
       </div>
+      {ramp && <Gradient kind={ramp} text={say(scaleOf(group.kind, hue))} />}
+      {hue === "plain" && group.kind !== "image" && <p class="hint">{say("pic_rgb_scale")}</p>}
     </Panel>
   );
+}
+
+function scaleOf(kind: string, hue: Hue): "pic_signed_scale" | "pic_attention_scale" | "pic_scale" {
+  if (hue === "signed") return "pic_signed_scale";
+  return kind === "attention" ? "pic_attention_scale" : "pic_scale";
+}
+
+/** The latest picture of a group up to a step. */
+function at(group: Group, step: number): PictureEntry | undefined {
+  return group.pictures.filter((one) => one.step <= step).at(-1) ?? group.pictures[0];
+}
+
+function rank(kind: string): number {
+  return (ORDER.indexOf(kind) + ORDER.length + 1) % (ORDER.length + 1);
 }
 
 function titleOf(say: Say, kind: string): string {
   return known(say, `pic_${kind}`, kind.replaceAll("_", " "));
 }
 
+function nameOf(group: Group): string {
+  return `${group.name || "(model)"}${group.module ? ` (${group.module})` : ""}`;
+}
+
+function captionOf(say: Say, picture: PictureEntry, group: Group): string {
+  return `${say("pic_now", { step: picture.step })} · ${nameOf(group)}.`;
+}
+
+function countOf(say: Say, picture: PictureEntry): string {
+  if (picture.images > MOST_TILES) return ` · ${say("pic_shown", { shown: MOST_TILES, all: picture.images })}`;
+  return picture.images > 1 ? ` · ${say("pic_all", { all: picture.images })}` : "";
+}
+
+function labelOf(say: Say, picture: PictureEntry): string {
+  return say("pic_label", { kind: titleOf(say, picture.kind), name: picture.name || "(model)", step: picture.step });
+}
+
 function grouped(pictures: PictureEntry[]): Group[] {
   const groups = new Map<string, Group>();
   for (const picture of pictures) {
-    const key = `${picture.kind} ${picture.name}`;
-    const group = groups.get(key) ?? { kind: picture.kind, name: picture.name, pictures: [] };
+    const { kind, name, module } = picture;
+    const group = groups.get(`${kind} ${name}`) ?? { kind, name, module, pictures: [] };
     group.pictures.push(picture);
-    groups.set(key, group);
+    groups.set(`${kind} ${name}`, group);
   }
-  const rank = (kind: string) => (ORDER.indexOf(kind) + ORDER.length + 1) % (ORDER.length + 1);
-  return [...groups.values()].sort((a, b) => rank(a.kind) - rank(b.kind));
+  return [...groups.values()];
 }

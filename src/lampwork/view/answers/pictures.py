@@ -9,18 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lampwork._core.errors import InputError
+from lampwork.record.schema import Tensor
 from lampwork.record.timeline import Timeline
 from lampwork.view import words
 
 
-def pictures(timeline: Timeline) -> list[dict[str, Any]]:
+def pictures(timeline: Timeline, known: list[Tensor]) -> list[dict[str, Any]]:
     """What pictures there are, without their pixels."""
+    modules = {one.name: one.facts.get("module", "") for one in known if one.kind == "output"}
     return [
         {
             "index": shot.id,
             "step": shot.step,
             "name": words.plain(shot.name),
             "kind": shot.kind,
+            "module": words.plain(modules.get(shot.name, "")),
             "images": shot.shape[0],
             "height": shot.shape[1],
             "width": shot.shape[2],
