@@ -52,7 +52,9 @@ ZOOMED = """([key, names]) => new Promise(done => {
     .dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true}));
   const times = names.map(() => null);
   const look = () => {
-    all.forEach((one, i) => { if (one.dataset.steps !== before[i]) times[i] ??= performance.now() - began; });
+    all.forEach((one, i) => {
+      if (one.dataset.steps !== before[i]) times[i] ??= performance.now() - began;
+    });
     times.includes(null) ? requestAnimationFrame(look) : done(times);
   };
   look();

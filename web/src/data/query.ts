@@ -12,19 +12,33 @@ export interface Answer<T> {
   fresh: boolean;
 }
 
+/** The latest answers, so that zooming out or going back shows at once what was shown before. */
+const KEPT = 16;
+const kept = new Map<string, unknown>();
+
 type Ask<T> = (url: string, signal: AbortSignal) => Promise<T>;
 
 function useAnswer<T>(url: string | null, version: number, ask: Ask<T>, keep: string): Answer<T> {
   const [state, set] = useState<{ keep: string; answer: Answer<T> }>({ keep, answer: EMPTY });
   useEffect(() => {
     if (url === null) return;
+    const question = `${version} ${url}`;
+    const known = kept.get(question);
+    if (known !== undefined) {
+      set({ keep, answer: { data: known as T, error: undefined, fresh: true } });
+      return;
+    }
     const control = new AbortController();
     set((old) => ({
       keep,
       answer: old.keep === keep ? { ...old.answer, fresh: false } : (EMPTY as Answer<T>),
     }));
     ask(url, control.signal).then(
-      (data) => set({ keep, answer: { data, error: undefined, fresh: true } }),
+      (data) => {
+        kept.set(question, data);
+        for (const old of kept.keys()) if (kept.size > KEPT) kept.delete(old);
+        set({ keep, answer: { data, error: undefined, fresh: true } });
+      },
       (error: unknown) => {
         if (control.signal.aborted) return;
         const message = error instanceof Error ? error.message : String(error);

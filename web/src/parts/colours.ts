@@ -52,6 +52,17 @@ export function heated(share: number, [r, g, b]: Rgb): Rgb {
   return [grey + cover * (x - grey), grey + cover * (y - grey), grey + cover * (z - grey)];
 }
 
+/** A colour as the four bytes of a pixel, which a Uint32Array over an image takes; 0 is none. */
+export function pixel([r, g, b]: Rgb): number {
+  return ((255 << 24) | (Math.round(b) << 16) | (Math.round(g) << 8) | Math.round(r)) >>> 0;
+}
+
+/** The pixels of a scale: a map has hundreds of thousands of cells and few colours. */
+export function pixels(colourOf: (share: number) => Rgb): (share: number) => number {
+  const known = Uint32Array.from({ length: 256 }, (_, i) => pixel(colourOf(i / 255)));
+  return (share) => known[Math.round(Math.min(Math.max(share, 0), 1) * 255)] ?? 0;
+}
+
 export function brokenColour(): Rgb {
   return BROKEN;
 }

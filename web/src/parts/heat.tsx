@@ -5,7 +5,7 @@ import { useMemo, useState } from "preact/hooks";
 import type { Span } from "../data/api";
 import type { HeatHeader, Kind, Matrix, Statistic, TensorEntry } from "../data/types";
 import { useWords } from "../words/words";
-import { brokenColour, place, scaleFor, shade, type Rgb } from "./colours";
+import { brokenColour, pixel, pixels, place, scaleFor, shade, type Rgb } from "./colours";
 import { ScaleLegend } from "./legend";
 import { Raster, type Cell } from "./raster";
 import { STATISTICS, written } from "./statistics";
@@ -41,12 +41,15 @@ export function HeatMap({ heat, tensors, kind, statistic, filter, selected, onPi
   );
   const at = (row: number, column: number) =>
     heat.values[(rows[row]?.row ?? 0) * starts.length + column] ?? NaN;
-  const paint = (row: number, column: number): Rgb | null => {
+  const shades = useMemo(() => pixels((share) => shade(scale, share)), [scale]);
+  const broken = pixel(brokenColour());
+  const zero = pixel(dark ? ZERO_DARK : ZERO_LIGHT);
+  const paint = (row: number, column: number): number => {
     const value = at(row, column);
-    if (Number.isNaN(value)) return null;
-    if (!Number.isFinite(value)) return brokenColour();
+    if (Number.isNaN(value)) return 0;
+    if (!Number.isFinite(value)) return broken;
     const share = place(scale, value);
-    return share === null ? (dark ? ZERO_DARK : ZERO_LIGHT) : shade(scale, share);
+    return share === null ? zero : shades(share);
   };
   const named = say(`stat_${statistic}`);
   const kinds = say(`kind_${kind}`);

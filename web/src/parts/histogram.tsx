@@ -6,7 +6,7 @@ import type { Span } from "../data/api";
 import type { HistogramHeader, Matrix } from "../data/types";
 import { number, percent, tick } from "../words/numbers";
 import { useWords } from "../words/words";
-import { place, viridis, type Scale } from "./colours";
+import { pixels, place, viridis, type Scale } from "./colours";
 import { ScaleLegend } from "./legend";
 import { Raster, type Cell } from "./raster";
 
@@ -18,6 +18,7 @@ interface Props {
 }
 
 const ROW = 11;
+const SHADES = pixels(viridis);
 
 export function Histogram({ name, histogram, onZoom, dark }: Props) {
   const say = useWords();
@@ -41,7 +42,7 @@ export function Histogram({ name, histogram, onZoom, dark }: Props) {
         <ScaleLegend scale={scale} title={say("share_of_elements")} show={percent} />
         <Raster
           label={label} rows={rows} columns={header} rowHeight={ROW} nameWidth={64}
-          paint={(row, at_) => { const share = at(row, at_); return share > 0 ? viridis(place(scale, share) ?? 0) : null; }}
+          paint={(row, at_) => { const share = at(row, at_); return share > 0 ? SHADES(place(scale, share) ?? 0) : 0; }}
           name={(row) => ((used.high - row) % 3 === 0 ? tick(magnitude(row)) : "")}
           cursor={cursor} onCursor={setCursor} onZoom={onZoom}
           version={`${dark}${count}${header.starts[0]}${header.ends.at(-1)}${used.most}${name}`}

@@ -9,7 +9,6 @@ import type { Span } from "../data/api";
 import type { Columns } from "../data/types";
 import { colour } from "../theme";
 import { tick } from "../words/numbers";
-import type { Rgb } from "./colours";
 
 export interface Cell {
   row: number;
@@ -20,8 +19,8 @@ interface Props {
   label: string;
   rows: number;
   columns: Columns;
-  /** The colour of a cell, null for none. */
-  paint: (row: number, column: number) => Rgb | null;
+  /** The colour of a cell as a pixel, 0 for none. */
+  paint: (row: number, column: number) => number;
   rowHeight: number;
   /** What stands left of a row; "" for nothing. */
   name: (row: number) => string;
@@ -182,12 +181,9 @@ function drawMatrix(
   const count = columns.starts.length;
   if (!rows || !count) return;
   const image = new ImageData(count, rows);
+  const cells = new Uint32Array(image.data.buffer);
   for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < count; column++) {
-      const rgb = paint(row, column);
-      if (!rgb) continue;
-      image.data.set([rgb[0], rgb[1], rgb[2], 255], 4 * (row * count + column));
-    }
+    for (let column = 0; column < count; column++) cells[row * count + column] = paint(row, column);
   }
   const small = new OffscreenCanvas(count, rows);
   small.getContext("2d")?.putImageData(image, 0, 0);

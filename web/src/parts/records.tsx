@@ -50,12 +50,6 @@ export function Records({ label, rows, columns, most = 400 }: Props) {
   );
 }
 
-/** The columns that any of the rows has, in the order of first sight. */
-export function columnsOf(rows: Row[]): [string, string][] {
-  const names = new Set(rows.flatMap((row) => Object.keys(row)));
-  return [...names].map((name) => [name, name.replaceAll("_", " ")]);
-}
-
 export function rowsIn(value: Json): Row[] {
   const list = Array.isArray(value) ? value
     : value && typeof value === "object" && Array.isArray(value.rows) ? value.rows : [];
@@ -71,6 +65,7 @@ function text(value: Json | undefined): string {
   if (value === null || value === undefined || value === "") return "–";
   if (typeof value === "number") return number(value);
   if (typeof value === "boolean") return value ? "✓" : "–";
+  if (Array.isArray(value) && !value.length) return "–";
   if (Array.isArray(value)) return value.every((one) => typeof one === "number") ? value.join(" × ") : value.map(text).join(", ");
   if (typeof value === "object") return Object.entries(value).map(([k, v]) => `${k} ${text(v)}`).join(", ");
   return value;

@@ -55,16 +55,24 @@ export function LayersView({ run, versions, overview, findings, dark, parameters
     if (place !== null && tensor) document.getElementById("detail")?.scrollIntoView({ block: "nearest" });
   }, [place, tensor === undefined]);
 
-  if (tensors.error) return <Failed reason={tensors.error} />;
-  if (tensors.data && !tensors.data.length) return <Empty><p>{say("no_steps")}</p></Empty>;
-  return (
-    <div class="layers">
+  // Drawn anew only when it changes: a zoom or a new step is none of its business.
+  const tree = useMemo(
+    () => (
       <Panel title={say("tree")}>
         <Tree
           label={say("tree")} roots={roots} selected={place} flag={(name) => flags.get(name)}
           onSelect={(name) => go({ layer: name, tensor: undefined })}
         />
       </Panel>
+    ),
+    [roots, place, flags, say, parameters],
+  );
+
+  if (tensors.error) return <Failed reason={tensors.error} />;
+  if (tensors.data && !tensors.data.length) return <Empty><p>{say("no_steps")}</p></Empty>;
+  return (
+    <div class="layers">
+      {tree}
       <div class="layers-main">
         <Panel
           title={say("heat")} hint={say("heat_hint")}
