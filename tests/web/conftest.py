@@ -36,16 +36,21 @@ folder, stop = sys.argv[1], Path(sys.argv[2])
 torch.manual_seed(0)
 model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 10))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-x, y = torch.randn(16, 1, 8, 8), torch.randint(10, (16,))
+x, y = torch.randn(64, 1, 8, 8), torch.randint(10, (64,))
+plan = lw.init.plan(model, x)
+plan.apply(seed=5)
+plan.verify(x, y)
+loader = lw.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=16)
 with lw.watch(model, dir=folder, name="live", every=2) as run:
     until = time.monotonic() + 300
     while not stop.exists() and time.monotonic() < until:
-        loss = nn.functional.cross_entropy(model(x), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        run.log(loss=loss)
-        time.sleep(0.02)
+        for images, labels in loader:
+            loss = nn.functional.cross_entropy(model(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            run.log(loss=loss)
+            time.sleep(0.02)
 """
 
 

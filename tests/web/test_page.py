@@ -60,9 +60,11 @@ def test_every_view_opens_on_a_run_that_is_being_trained(open_page):
         "([element, before]) => Number(element.textContent.replace(',', '')) > before",
         arg=[steps.element_handle(), before],
     )
+    page.get_by_text("of the time waiting for data").wait_for()
+    assert page.locator(".panel", has_text="Step time").locator(".u-wrap").count() == 3
     for view, text in SHOWS.items():
-        if view == "data":  # loaders tell when a run ends
-            text = "No loader was recorded"
+        if view == "data":
+            text = "TensorDataset"
         page.get_by_role("navigation").get_by_role("link").nth(list(SHOWS).index(view)).click()
         page.locator("main").get_by_text(text).first.wait_for()
 
@@ -118,6 +120,48 @@ def test_pictures_follow_the_slider(open_page):
     page.get_by_role("slider").focus()
     page.keyboard.press("Home")
     page.get_by_test_id("change").wait_for(state="detached")
+
+
+def test_maps_lie_over_the_examples(open_page):
+    """Grad-CAM and saliency are drawn over the probe's images, in more colours than heat has."""
+    page = open_page(where(SOUND, "pictures"))
+    assert drawn(page, "input") > 20
+    for map_ in ("grad_cam", "saliency"):
+        assert drawn(page, map_) > 100
+    figure = page.get_by_role("region", name="Where it looks").locator("figure").nth(1)
+    assert "Grad-CAM" in figure.locator("figcaption").inner_text()
+
+
+def test_plan_and_check_of_a_live_run_are_shown(open_page):
+    """The Initialisation view has the rows that were planned and checked before the run."""
+    page = open_page(where(LIVE, "initialisation"))
+    plan = page.get_by_role("region", name="Plan").first
+    plan.get_by_text("written with seed 5").wait_for()
+    assert "0.weight" in plan.locator("tbody").inner_text()
+    check = page.get_by_role("region", name="Check").first
+    assert check.locator(".checked b").inner_text() in ("pass", "warn")
+    assert "measured std" in check.locator("thead").inner_text()
+
+
+def test_a_live_run_is_redrawn_without_losing_its_place(open_page):
+    """While new steps come in, the chosen layer, the cursor and the zoom stay."""
+    page = open_page(where(LIVE, "layers") + "?layer=0")
+    canvas = page.get_by_test_id("heat")
+    assert drawn(page, "histogram") > 3
+    over = page.get_by_role("application", name="Heat map")
+    over.focus()
+    for key in ("Home", "ArrowDown"):
+        page.keyboard.press(key)
+    readout = page.locator(".readout").first
+    told = readout.inner_text()
+    assert "step 0" in told
+    before = canvas.get_attribute("data-steps")
+    page.wait_for_function(
+        "([canvas, before]) => canvas.dataset.steps !== before",
+        arg=[canvas.element_handle(), before],
+    )
+    assert readout.inner_text().split(" · ")[:2] == told.split(" · ")[:2]
+    heading(page, "0").wait_for()
 
 
 def test_two_runs_are_compared(open_page):

@@ -1,6 +1,6 @@
 // One answer of the server as state: what was shown stays until the next answer is there.
 
-import { useEffect, useState } from "preact/hooks";
+import { useLayoutEffect, useState } from "preact/hooks";
 
 import type { Columns, Matrix } from "./types";
 import { json, matrix } from "./api";
@@ -20,7 +20,8 @@ type Ask<T> = (url: string, signal: AbortSignal) => Promise<T>;
 
 function useAnswer<T>(url: string | null, version: number, ask: Ask<T>, keep: string): Answer<T> {
   const [state, set] = useState<{ keep: string; answer: Answer<T> }>({ keep, answer: EMPTY });
-  useEffect(() => {
+  // Before the next paint, not after it: a question that waits for a frame comes a frame later.
+  useLayoutEffect(() => {
     if (url === null) return;
     const question = `${version} ${url}`;
     const known = kept.get(question);

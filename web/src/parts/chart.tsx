@@ -1,6 +1,6 @@
 // Curves over steps: uPlot with our colours, a legend that tells values, and keys.
 
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 
 import type { Span } from "../data/api";
@@ -60,7 +60,7 @@ export function Chart(props: Props) {
       plot.current = null;
     };
   }, [look]);
-  useEffect(() => plot.current?.setData(data), [data]);
+  useLayoutEffect(() => plot.current?.setData(data), [data]);
 
   const x = data[0];
   const first = x[0] ?? 0;

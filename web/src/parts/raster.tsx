@@ -3,7 +3,7 @@
 // Two canvases lie on each other: the lower has the matrix and is drawn when that changes, the
 // upper has the cursor and is drawn at every move.
 
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import type { Span } from "../data/api";
 import type { Columns } from "../data/types";
@@ -58,14 +58,14 @@ export function Raster(props: Props) {
     setWidth(holder.clientWidth);
     return () => sized.disconnect();
   }, []);
-  useEffect(() => {
+  useLayoutEffect(() => {
     const context = prepared(lower.current, width, height + AXIS);
     if (!context) return;
     drawMatrix(context, props, edges, gutter, height);
     // For who waits until it is drawn: a benchmark, a test.
     context.canvas.dataset.steps = `${columns.starts[0]} ${columns.ends.at(-1)}`;
   }, [edges, height, props.version, rows]);
-  useEffect(() => {
+  useLayoutEffect(() => {
     const context = prepared(upper.current, width, height + AXIS);
     if (context) drawCursor(context, props, edges, gutter, height, drag);
   }, [edges, height, cursor?.row, cursor?.column, props.selected, drag, props.version]);
