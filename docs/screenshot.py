@@ -84,7 +84,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         runs = Path(place) / "runs"
         if folder is not None:
-            demo(runs, "--epochs", "1", "--seed", "1")
+            demo(runs, "--broken")
         demo(runs)
         with viewing(runs) as home, browsing() as browser:
             if folder is None:

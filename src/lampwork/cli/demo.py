@@ -54,6 +54,8 @@ def demo(
     plan = init.plan(model, x_train[:BATCH_SIZE])
     plan.apply(seed=seed)
     typer.echo(f"{plan}\n")
+    check = plan.verify(x_train[:BATCH_SIZE], y_train[:BATCH_SIZE])
+    typer.echo(f"check of the first weights: {check.verdict}\n")
 
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     if broken:
