@@ -132,7 +132,16 @@ def nonfinite(record: Record) -> Iterator[Finding]:
             "before": plain(curve.values[first - 1]) if first else None,
         },
         f"{curve.name} is no number any more: find the first operation that spoils it, in forward "
-        "or backward.\ntorch.autograd.set_detect_anomaly(True)  # for a few steps, it is slow",
+        f"or backward.\n{_search(record, int(curve.steps[first]))}",
+    )
+
+
+def _search(record: Record, step: int) -> str:
+    """The line of code that finds what spoiled the loss."""
+    if step in record.steps or not len(record.steps):
+        return "torch.autograd.set_detect_anomaly(True)  # for a few steps, it is slow"
+    return (
+        f"lampwork.watch(model, every=1)  # or lampwork run --every 1: names the module, at {step}"
     )
 
 
