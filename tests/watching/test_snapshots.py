@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 import lampwork
+from lampwork.taps.tap import release
 from lampwork.watching import snapshots as module
 from lampwork.watching.guard import Guard
 from lampwork.watching.snapshots import Snapshots
@@ -171,6 +172,7 @@ def test_a_compiled_model_keeps_its_pictures_or_does_without(caplog):
     compiled(torch.randn(2, 1, 8, 8))
     found.remove()
     compiled(torch.randn(2, 1, 8, 8))
+    release(model.modules())  # as the watch does at its end
     assert hooks_of(model) == []
     assert {"kernels", "kernels_change"} <= {shot.kind for shot in found.take()}
     assert [r for r in caplog.records if r.name == "lampwork" and r.levelno > logging.DEBUG] == []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 
 import torch
 from torch import nn
+from torch._C._dynamo import eval_frame as frames
 
 from lampwork._core import names
 from lampwork._core.errors import InputError
@@ -58,6 +60,37 @@ def refuse_unhookable(model: nn.Module) -> None:
                 "open the block on the plain model first, then torch.compile it"
             )
     refuse_scripted(model)
+
+
+def refuse_compiled_code(model: nn.Module) -> None:
+    """Raise where torch has compiled the forward of a module's class, for whichever instance.
+
+    It would run that code for this model too, and the code knows no hooks of ours.
+
+    Raises:
+        InputError: says which module, and the cure.
+    """
+    for name, module in model.named_modules():
+        if not type(module).__module__.startswith("torch.nn.") and is_compiled(module):
+            label = repr(name or type(module).__name__)
+            raise InputError(
+                f"{label} runs code that torch compiled before, for it or another "
+                f"{type(module).__name__}, and hooks added after that are ignored: "
+                "torch.compiler.reset() first, then open the block, then torch.compile"
+            )
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Whether torch holds compiled code of this module's forward, as far as it tells."""
+    code = getattr(module.forward, "__code__", None)
+    entries = getattr(frames, "_debug_get_cache_entry_list", None)
+    return code is not None and entries is not None and len(entries(code)) > 0
+
+
+def anything_compiled() -> bool:
+    """Whether torch has compiled anything in this process, as far as it tells."""
+    converting = sys.modules.get("torch._dynamo.convert_frame")
+    return bool(getattr(converting, "FRAME_COMPILE_COUNTER", None))
 
 
 def refuse_scripted(model: nn.Module) -> None:

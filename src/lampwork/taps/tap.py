@@ -12,15 +12,18 @@ what `torch.autograd.grad(loss, tensor)` returns.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from threading import Lock, get_ident
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch._C._dynamo import eval_frame as frames
 from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 from torch.optim.optimizer import (
@@ -53,19 +56,76 @@ class Visit:
 
 
 class _Hook:
-    """A hook that is left out when its module is copied or pickled: the copy is not watched."""
+    """A hook that is left out when its module is copied or pickled: the copy is not watched.
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
+    Args:
+        function: what is called; None for a hook that rests.
+        in_graphs: whether it is called where torch.compile traces, which breaks the graph.
+    """
+
+    def __init__(self, function: Callable[..., Any], *, in_graphs: bool) -> None:
+        self.function: Callable[..., Any] | None = function
+        self.number = next(_numbers)
+        self._in_graphs = in_graphs
 
     def __call__(self, *args: Any) -> Any:
+        if torch.compiler.is_compiling() and not self._in_graphs:
+            _note_traced(self.number)
+            return None
+        if self.function is None:
+            return None
         if torch.compiler.is_compiling():
-            return _untraced(self._function, *args)
-        return self._function(*args)
+            return _untraced(self.function, *args)
+        # The hooks of the outermost module run beside the graph, where torch takes up all it meets.
+        taken_up = frames.get_eval_frame_callback() is not None
+        return _untraced(self.function, *args) if taken_up else self.function(*args)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # What stands in its place takes any arguments, does nothing, and needs no lampwork.
         return getattr, (nullcontext(), "__exit__")
+
+
+def seen_by_compiler(function: Callable[..., int]) -> Callable[..., int]:
+    """A function that torch.compile calls while it traces, and whose result is a constant then."""
+    # As `torch.compiler.assume_constant_result`, which would import all of dynamo at once.
+    function._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
+    return function
+
+
+_numbers = count()
+_traced: set[int] = set()
+
+
+@seen_by_compiler
+def _note_traced(number: int) -> int:
+    _traced.add(number)
+    return 0
+
+
+# Torch compiles anew where a hook that it has traced is gone, or is another one. So such hooks stay
+# on their module, by kind, and rest until somebody needs one of that kind there.
+_resting: WeakKeyDictionary[nn.Module, list[tuple[str, _Hook, RemovableHandle]]]
+_resting = WeakKeyDictionary()
+
+
+def release(modules: Iterable[nn.Module]) -> None:
+    """Take off the hooks that stayed on because torch.compile had traced them."""
+    for module in modules:
+        for _, hook, handle in _resting.pop(module, ()):
+            handle.remove()
+            _traced.discard(hook.number)
+
+
+def _leave_alone(function: Callable[..., Any]) -> None:
+    """Torch is not to compile a call of this function by itself, only as a part of something."""
+    try:
+        skip = frames._FrameExecStrategy(frames._FrameAction.SKIP, frames._FrameAction.DEFAULT)
+        frames.set_code_exec_strategy(function.__code__, skip)
+    except AttributeError:  # names of torch's own, that may change; it finds out by itself, later
+        pass
+
+
+_leave_alone(_Hook.__call__)
 
 
 @_disable_dynamo  # the public torch.compiler.disable would import all of dynamo at once
@@ -81,6 +141,8 @@ class Taps:
         before: gets the visit, positional and keyword inputs before the forward.
         after: gets the visit and the output after it. It is not called when the forward raises.
             What it returns, unless None, takes the output's place.
+        in_graphs: whether calls that torch.compile traces are seen, at the price of a graph break.
+            If not, hooks that it has traced stay until `release`, and do nothing.
 
     A model may be called from several threads: calls are numbered as they come.
     """
@@ -91,18 +153,31 @@ class Taps:
         *,
         before: Callable[[Visit, Inputs], None] | None = None,
         after: Callable[[Visit, Any], Any] | None = None,
+        in_graphs: bool = True,
     ) -> None:
-        self._before, self._after = before, after
+        self._before, self._after, self._in_graphs = before, after, in_graphs
         self._calls: Counter[str] = Counter()
         self._numbering = Lock()
         self._open: defaultdict[int, list[Visit]] = defaultdict(list)  # by thread
-        self._handles: list[RemovableHandle] = []
+        self._hooks: list[tuple[nn.Module, str, _Hook, RemovableHandle]] = []
         for name, module in modules.items():
-            pre = _Hook(partial(self._enter, name))
-            self._handles += [
-                module.register_forward_pre_hook(pre, with_kwargs=True),
-                module.register_forward_hook(_Hook(self._leave)),
-            ]
+            self._put(module, "before", partial(self._enter, name))
+            self._put(module, "after", self._leave)
+
+    def _put(self, module: nn.Module, kind: str, function: Callable[..., Any]) -> None:
+        resting = [] if self._in_graphs else _resting.get(module, [])
+        for i, (its_kind, hook, handle) in enumerate(resting):
+            if its_kind == kind:
+                del resting[i]
+                hook.function = function
+                self._hooks.append((module, kind, hook, handle))
+                return
+        hook = _Hook(function, in_graphs=self._in_graphs)
+        if kind == "before":
+            handle = module.register_forward_pre_hook(hook, with_kwargs=True)
+        else:
+            handle = module.register_forward_hook(hook)
+        self._hooks.append((module, kind, hook, handle))
 
     def restart(self) -> None:
         """Number the calls from 1 again: a new forward pass of the whole model begins."""
@@ -111,9 +186,13 @@ class Taps:
 
     def remove(self) -> None:
         """Take the hooks off; does nothing the second time."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        for module, kind, hook, handle in self._hooks:
+            if hook.number in _traced:
+                hook.function = None
+                _resting.setdefault(module, []).append((kind, hook, handle))
+            else:
+                handle.remove()
+        self._hooks.clear()
         self._open.clear()
 
     def _enter(self, name: str, module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -201,6 +280,18 @@ def on_optimizer_step(before: Step, after: Step) -> list[RemovableHandle]:
         register_optimizer_step_pre_hook(lambda optimizer, args, kwargs: before(optimizer)),
         register_optimizer_step_post_hook(lambda optimizer, args, kwargs: after(optimizer)),
     ]
+
+
+def on_output_in_graph(
+    module: nn.Module, change: Callable[[nn.Module, Any], Any]
+) -> RemovableHandle:
+    """As `on_output`, but only in what torch.compile traces, as a part of the graph."""
+
+    def hook(module: nn.Module, args: Any, output: Any) -> Any:
+        return change(module, output) if torch.compiler.is_compiling() else None
+
+    _leave_alone(hook)
+    return module.register_forward_hook(hook)
 
 
 def on_any_forward(before: Callable[[nn.Module], None]) -> RemovableHandle:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from lampwork.taps.compiled import CompiledTaps
 from lampwork.taps.statistic import (
     Flags,
     RawRow,
@@ -23,7 +24,7 @@ from lampwork.taps.statistic import (
     measure_with_channels,
 )
 from lampwork.taps.structure import tensors
-from lampwork.taps.tap import Inputs, Taps, Visit, on_gradient
+from lampwork.taps.tap import Inputs, Taps, Visit, on_gradient, release
 from lampwork.watching.guard import Guard
 
 _MOST_WAITING = 1000
@@ -89,21 +90,34 @@ class Activations:
         self._forwards: list[_Forward] = []
         self._root_taps: Taps | None = None
         self._taps: Taps | None = None
+        self._compiled = CompiledTaps(modules)
         self.seen: dict[Key, Seen] = {}
 
     def install(self) -> None:
         """Put the hooks on, unless they are."""
         if self._taps is None:
-            self._root_taps = Taps({"": self._model}, before=self._guard(self._begin))
-            self._taps = Taps(self._modules, after=self._guard(self._record))
+            begin, record = self._guard(self._begin), self._guard(self._record)
+            self._root_taps = Taps({"": self._model}, before=begin, in_graphs=False)
+            self._taps = Taps(self._modules, after=record, in_graphs=False)
+        self._compiled.install()
+        self._compiled.on = True
 
-    def remove(self) -> None:
-        """Take the hooks off and forget what was not taken."""
+    def rest(self) -> None:
+        """Take the hooks off and forget what was not taken; what was compiled in stays, idle."""
         for taps in (self._taps, self._root_taps):
             if taps is not None:
                 taps.remove()
         self._taps = self._root_taps = None
         self._forget()
+        self._compiled.on = False
+        if not self._compiled.traced:
+            self._compiled.remove()
+
+    def remove(self) -> None:
+        """Take all hooks off, for good."""
+        self.rest()
+        self._compiled.remove()
+        release(self._model.modules())
 
     def take(self) -> Taken:
         """Hand over what came since the last call.
@@ -114,12 +128,27 @@ class Activations:
         self._forget()
         if self._taps is not None:
             self._taps.restart()  # nobody else does in a model that is only called by its parts
+        compiled = self._take_compiled()
+        if compiled and not forwards:  # the model's own call is part of the graph
+            forwards = [_Forward(self._model.training)]
         return Taken(
-            rows=[row for forward in forwards for row in forward.rows],
+            rows=[row for forward in forwards for row in forward.rows] + compiled,
             alive=[flags for forward in forwards for flags in forward.alive],
             training=forwards[-1].training if forwards else None,
             forwards=len(forwards),
         )
+
+    def _take_compiled(self) -> list[tuple[Key, RawRow]]:
+        rows: list[tuple[Key, RawRow]] = []
+        for read in self._compiled.take() if self._compiled.traced else ():
+            key = Key("output", read.name, read.call, read.part)
+            gradient_key = key._replace(kind="grad_output")
+            if key not in self.seen:
+                shape = tuple(int(size) for size in read.shape.tolist() if size >= 0)
+                for each in (key, gradient_key):
+                    self._describe(each, self._modules[read.name], shape, read.dtype)
+            rows += [(key, read.output), (gradient_key, read.gradient)]
+        return rows
 
     def _forget(self) -> None:
         for forward in self._forwards:
@@ -130,6 +159,7 @@ class Activations:
         if not visit.recomputed and torch.is_grad_enabled():
             assert self._taps is not None
             self._taps.restart()
+            self._compiled.begin()
             self._forwards.append(_Forward(self._model.training))
             self._drop_oldest()
 
@@ -164,14 +194,16 @@ class Activations:
         if measured is None:
             return
         row, flags = measured
-        self._describe(key, visit.module, tensor)
+        if key not in self.seen:
+            self._describe(key, visit.module, tuple(tensor.shape), tensor.dtype)
         forward.rows.append((key, row))
         if flags is not None:
             forward.alive.append((key, flags))
         if tensor.requires_grad:
             gradient_key = key._replace(kind="grad_output")
             # Described now and not when the gradient comes: ids are to follow the depth.
-            self._describe(gradient_key, visit.module, tensor)
+            if gradient_key not in self.seen:
+                self._describe(gradient_key, visit.module, tuple(tensor.shape), tensor.dtype)
             seen = self._guard(partial(self._gradient, forward, gradient_key))
             forward.hooks.append(on_gradient(tensor, seen))
 
@@ -181,11 +213,8 @@ class Activations:
         if row is not None:
             forward.rows.append((key, row))
 
-    def _describe(self, key: Key, module: nn.Module, tensor: Tensor) -> None:
-        if key not in self.seen:
-            facts = {"module": type(module).__name__, "root": module is self._model}
-            self.seen[key] = Seen(tuple(tensor.shape), _dtype(tensor), facts)
-
-
-def _dtype(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
+    def _describe(
+        self, key: Key, module: nn.Module, shape: tuple[int, ...], dtype: torch.dtype | str
+    ) -> None:
+        facts = {"module": type(module).__name__, "root": module is self._model}
+        self.seen[key] = Seen(shape, str(dtype).removeprefix("torch."), facts)

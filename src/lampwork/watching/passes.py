@@ -50,9 +50,14 @@ class Passes:
         if not self._taps:
             guarded = self._guard
             self._taps = [
-                Taps({"": self._model}, before=guarded(self._begin), after=guarded(self._end)),
-                Taps(self._entries, before=guarded(self._enter)),
-                Taps(self._squashing, after=guarded(self._squashed)),
+                Taps(
+                    {"": self._model},
+                    before=guarded(self._begin),
+                    after=guarded(self._end),
+                    in_graphs=False,
+                ),
+                Taps(self._entries, before=guarded(self._enter), in_graphs=False),
+                Taps(self._squashing, after=guarded(self._squashed), in_graphs=False),
             ]
 
     def remove(self) -> None:

@@ -72,8 +72,10 @@ class Watch:
         self._directory, self._name = directory, name
         self._optimizer, self._pictures = optimizer, pictures
         self._modules = select.with_values(model)
+        select.refuse_compiled_code(model)
         self._writer: Writer | None = None
         self._handles: list[RemovableHandle] = []
+        self._unseen_told = False
 
     def start(self) -> Watch:
         """Make the run's folder and begin with the next step.
@@ -274,11 +276,11 @@ class Watch:
 
     def _untap(self) -> None:
         # The optimizer hooks stay: torch forbids removing them from inside one of them.
-        self._activations.remove()
         self._parameters.remove()
         self._witness.remove()
         if self._snapshots is not None:
             self._snapshots.remove()
+        self._activations.remove()  # last, since it takes off what the others had to leave
 
     def steps_with(self, optimizer: Optimizer) -> bool:
         """Whether a step of this optimizer is a step of this run."""
@@ -321,6 +323,7 @@ class Watch:
         assert self._writer is not None
         taken = self._activations.take()
         self._rows = taken.rows + self._parameters.before_step(optimizer)
+        self._look_for_unseen_layers()
         self._notes = {
             "training": self._model.training if taken.training is None else taken.training,
             "stale_gradient": self._parameters.stale_gradient(optimizer),
@@ -333,6 +336,19 @@ class Watch:
             self._snapshots.remove()  # the probe is taken
             if self._snapshots.due(self.step):
                 self._take_pictures(self._writer)
+
+    def _look_for_unseen_layers(self) -> None:
+        """Tell once, where parameters have gradients and no layer called our hooks."""
+        kinds = {key.kind for key, _ in self._rows if key.name}
+        if self._unseen_told or "output" in kinds or "grad" not in kinds or len(self._modules) < 2:
+            return
+        if select.anything_compiled():
+            self._unseen_told = True
+            log.warning(
+                "no layer of %s is seen, only its parameters: it was compiled before it was "
+                "watched. torch.compiler.reset() first, then watch, then torch.compile",
+                type(self._model).__name__,
+            )
 
     def _read_closure(self, optimizer: Optimizer) -> None:
         """What `step(closure)` computed, where nothing was computed before it."""
@@ -374,7 +390,7 @@ class Watch:
             self._tap()
             self._parameters.watch_stale_gradient(last)
         else:
-            self._activations.remove()
+            self._activations.rest()
 
     def _write_end(self, writer: Writer) -> None:
         self._deliveries.arrive(wait=True)
@@ -438,7 +454,9 @@ def watch(
     parameters, their gradients and their updates, each as one row of numbers, in `DIR/NAME/`.
 
     Args:
-        model: the model as it is trained; a compiled one is refused.
+        model: the model as it is trained. It may be compiled afterwards, by torch.compile or
+            `model.compile`; one that was compiled before is refused, since torch ignores hooks
+            that come later.
         every: record steps 0, every, 2·every, …
         budget: share of the training time that this may take, e.g. 0.02; records more seldom
             where `every` would cost more.

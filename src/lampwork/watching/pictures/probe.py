@@ -7,7 +7,6 @@ softmax - onehot, negative at the true class and nowhere else (Bridle, 1990).
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,9 +70,7 @@ class Waiting:
         if self.probe is None and self._taps is None:
             known = {"": self.model, **dict(self.model.named_children())}
             entered, left = self.guard(self._entered), self.guard(self._left)
-            self._taps = Taps(
-                known, before=_unless_compiling(entered), after=_unless_compiling(left)
-            )
+            self._taps = Taps(known, before=entered, after=left, in_graphs=False)
 
     def remove(self) -> None:
         """Take the hooks off."""
@@ -101,18 +98,6 @@ class Waiting:
     def _label(self, gradient: Tensor) -> None:
         if self.probe is not None and self.probe.labels is None:
             self.probe.labels = true_classes(gradient[: self.probe.count])
-
-
-def _unless_compiling(callback: Callable[..., None]) -> Callable[..., None]:
-    # Outside of the guard, whose clock torch.compile cannot trace.
-    def called(*args: Any) -> None:
-        if torch.compiler.is_compiling():
-            return
-        # Behind a graph break torch.compile takes up whatever is called: not this, please.
-        dynamo = sys.modules.get("torch._dynamo")
-        (callback if dynamo is None else dynamo.disable(callback))(*args)
-
-    return called
 
 
 def few(name: str, module: nn.Module, inputs: Inputs) -> Probe | None:

@@ -1,0 +1,265 @@
+"""Statistics computed inside of a compiled graph.
+
+Torch looks for hooks when it compiles, and no more afterwards. So hooks are there before the first
+call and stay; a Python bool tells them whether to record, which makes two graphs: one that records
+and one without a trace of us. In the recording one the rows are made of ATen operations, which
+Inductor fuses with what produced the tensor.
+
+How a row leaves the graph: as a gradient. An output passes through an identity that has a second
+input, a small leaf of our own, and whose backward gives that leaf the rows of output and gradient.
+Nothing is written in place, in neither pass, so that torch's checks of versions and its partition
+of the graph, checkpoints included, have nothing to object to.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from lampwork._core.summary import BINS, EXPONENT_MIN, WIDTH, empty_row
+from lampwork._native.stats import SAMPLED_ABOVE
+from lampwork.taps.tap import on_output_in_graph, seen_by_compiler
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_DIMS = 6  # of a shape, behind the row
+_MOST = 8  # tensors of one module in a forward pass
+
+
+class Read(NamedTuple):
+    """What a graph told of one output: rows of it and of its gradient."""
+
+    name: str
+    call: int
+    part: int
+    dtype: str
+    shape: Tensor  # filled up with -1
+    output: Tensor
+    gradient: Tensor
+
+
+@dataclass
+class _Place:
+    """One module: what it gave, and the leaves through which its rows come."""
+
+    name: str
+    device: torch.device
+    leaves: list[Tensor] = field(default_factory=list)
+    told: list[tuple[int, int, str]] = field(default_factory=list)  # call, part, dtype
+
+    def renew(self) -> list[Tensor]:
+        """New leaves in the place of those that were used, which are returned."""
+        used = self.leaves[: len(self.told)]
+        self.leaves[: len(used)] = [_leaf(self.device) for _ in used]
+        return used
+
+
+def _leaf(device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.zeros(2, WIDTH + _DIMS, dtype=torch.float64, device=device).requires_grad_()
+
+
+class CompiledTaps:
+    """Hooks on modules, of which nothing is to be seen as long as they run eagerly.
+
+    Args:
+        modules: whose outputs are measured, by name.
+
+    Attributes:
+        on: whether the passes that run now are recorded.
+        traced: whether torch has compiled the hooks into a graph; they must stay then.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+        self.on = self.traced = False
+        self._modules = modules
+        self._places: list[_Place] = []
+        self._waiting: list[list[list[Tensor]]] = []
+        self._numbering = _Numbering()
+        self._handles: list[RemovableHandle] = []
+
+    def install(self) -> None:
+        """Put the hooks on, unless they are."""
+        if self._handles:
+            return
+        self._places = [_Place(name, _device(module)) for name, module in self._modules.items()]
+        for number, (place, module) in enumerate(
+            zip(self._places, self._modules.values(), strict=True)
+        ):
+            place.leaves = [_leaf(place.device) for _ in range(_MOST)]
+            self._handles.append(on_output_in_graph(module, self._hook(number, place)))
+
+    def remove(self) -> None:
+        """Take the hooks off; does nothing the second time."""
+        self.on = self.traced = False
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._waiting.clear()
+
+    def begin(self) -> None:
+        """A forward pass begins, whose rows are not to be added to those of the last one."""
+        if self.traced:
+            self._waiting.append([place.renew() for place in self._places])
+
+    def take(self) -> list[Read]:
+        """What came since the last call."""
+        self.begin()
+        told: dict[torch.device, list[tuple[str, int, int, str]]] = {}
+        rows: dict[torch.device, list[Tensor]] = {}
+        for leaves in self._waiting:
+            for place, used in zip(self._places, leaves, strict=True):
+                for key, leaf in zip(place.told, used, strict=False):
+                    if leaf.grad is not None:
+                        told.setdefault(leaf.device, []).append((place.name, *key))
+                        rows.setdefault(leaf.device, []).append(leaf.grad)
+        self._waiting.clear()
+        return [read for device, keys in told.items() for read in _reads(keys, rows[device])]
+
+    def _hook(self, number: int, place: _Place) -> Callable[[nn.Module, Any], Any]:
+        @seen_by_compiler
+        def next_leaf(part: int, dtype: str) -> int:
+            # Runs while torch compiles, and is a constant in the graph.
+            self.traced = True
+            key = self._numbering.call(number, part), part, dtype
+            if key not in place.told:
+                if len(place.told) == _MOST:
+                    return -1
+                place.told.append(key)
+            return place.told.index(key)
+
+        def through(part: int, tensor: Tensor) -> Tensor:
+            if tensor.dtype not in _FLOATS or not tensor.requires_grad or tensor.dim() > _DIMS:
+                return tensor
+            leaf = next_leaf(part, str(tensor.dtype))
+            return tensor if leaf < 0 else _Reading.apply(tensor, place.leaves[leaf])
+
+        def hook(module: nn.Module, output: Any) -> Any:
+            if not self.on or not torch.is_grad_enabled():
+                return None
+            if isinstance(output, Tensor):
+                return through(0, output)
+            if type(output) is tuple:
+                return tuple(
+                    through(i, x) if isinstance(x, Tensor) else x for i, x in enumerate(output)
+                )
+            return None
+
+        return hook
+
+
+@dataclass
+class _Numbering:
+    """The calls of each module, counted while torch traces, which it may do anew from any frame."""
+
+    frame: Any = None
+    attempt: Any = None
+    counts: Counter[tuple[int, int]] = field(default_factory=Counter)
+    before: dict[Any, Counter[tuple[int, int]]] = field(default_factory=dict)  # each frame
+
+    def call(self, number: int, part: int) -> int:
+        """Which call of module `number` is being traced, from 1."""
+        frame, attempt = _traced_frame()
+        if (frame, attempt) != (self.frame, self.attempt):
+            self.frame, self.attempt = frame, attempt
+            self.counts = Counter(self.before.setdefault(frame, Counter(self.counts)))
+        self.counts[number, part] += 1
+        return self.counts[number, part]
+
+
+def _traced_frame() -> tuple[Any, Any]:
+    """The frame that torch is compiling, and which attempt it is."""
+    try:
+        trace = torch._guards.CompileContext.current_trace_id()  # pyright: ignore[reportAttributeAccessIssue]
+        compile_id = trace.compile_id
+        return compile_id.frame_id, (compile_id.frame_compile_id, trace.attempt)
+    except AttributeError:  # names of torch's own, that may change: then calls are not told apart
+        return None, object()
+
+
+def _device(module: nn.Module) -> torch.device:
+    """Where a module most likely computes."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        return tensor.device
+    return torch.get_default_device()
+
+
+@torch.no_grad()
+def _reads(keys: list[tuple[str, int, int, str]], rows: list[Tensor]) -> list[Read]:
+    table = torch.stack(rows)
+    shapes = table[:, 0, WIDTH:]
+    # Where a graph went backward twice the rows were added, minima and all: they tell nothing.
+    once = table[:, 0, 0] == torch.where(shapes < 0, 1.0, shapes).prod(1)
+    empty = torch.from_numpy(empty_row()).to(table.device)
+    table = torch.where(once[:, None, None], table[:, :, :WIDTH], empty)
+    return [
+        Read(*key, shape, output, gradient)
+        for key, shape, (output, gradient) in zip(keys, shapes, table, strict=True)
+    ]
+
+
+class _Reading(torch.autograd.Function):
+    """Identity of the first input; the second one's gradient is what was read."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, leaf: Tensor) -> Tensor:
+        # A view would forbid a consumer that works in place. Inductor leaves the copy out.
+        ctx.save_for_backward(_with_shape(x.detach()))
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (row,) = ctx.saved_tensors
+        return gradient, torch.stack([row, _with_shape(gradient)])
+
+
+def _with_shape(x: Tensor) -> Tensor:
+    sizes = [*x.shape, *[-1] * (_DIMS - x.dim())]
+    shape = [torch.full((), size, dtype=torch.float64, device=x.device) for size in sizes]
+    return torch.cat([row_in_graph(x), torch.stack(shape)])
+
+
+def row_in_graph(values: Tensor) -> Tensor:
+    """The summary row of a floating-point tensor, as `summary_row`, without asking for any value.
+
+    The exponents are counted by scattering ones, of at most `SAMPLED_ABOVE` elements: a bincount
+    has no place in a graph, and a comparison for each bin would read the tensor 64 times.
+    """
+    x = values if values.dtype == torch.float64 else values.to(torch.float32)
+    finite = torch.isfinite(x)
+    clean = torch.where(finite, x, 0.0).to(torch.float64)
+    f64 = torch.float64
+    none = torch.zeros((), dtype=f64, device=x.device)
+    columns = [
+        torch.full((), x.numel(), dtype=f64, device=x.device),
+        clean.sum(),
+        (clean * clean).sum(),
+        (x == 0).sum(dtype=f64),
+        torch.isnan(x).sum(dtype=f64),
+        (x == math.inf).sum(dtype=f64),
+        (x == -math.inf).sum(dtype=f64),
+        torch.where(finite, x, math.inf).amin().to(f64),
+        torch.where(finite, x, -math.inf).amax().to(f64),
+        none,
+        none,
+    ]
+    return torch.cat([torch.stack(columns), _exponents(x)])
+
+
+def _exponents(x: Tensor) -> Tensor:
+    flat = x.flatten()
+    size = flat.shape[0]
+    if size > SAMPLED_ABOVE:
+        flat = flat[:: -(-size // SAMPLED_ABOVE) | 1]
+    # frexp gives a mantissa in [0.5, 1), so that its exponent is one too many for us.
+    exponent = torch.frexp(flat)[1].to(torch.int64) - 1 - EXPONENT_MIN
+    counts = ((flat != 0) & torch.isfinite(flat)).to(torch.float64)
+    bins = torch.zeros(BINS, dtype=torch.float64, device=x.device)
+    bins = bins.scatter_add(0, exponent.clamp(0, BINS - 1), counts)
+    return bins * (size / flat.shape[0])
