@@ -19,7 +19,7 @@ READMES = (ROOT / "README.md", ROOT / "README.zh-CN.md")
 RESULTS = ROOT / "benchmarks" / "results"
 MARKS = re.compile(r"(<!-- (\w+): begin -->\n).*?(<!-- \2: end -->)", re.DOTALL)
 
-LOADER = ("memory", "arrays", "small", "start", "resume", "death")
+LOADER = ("memory", "arrays", "small", "start", "later", "resume", "death")
 """Questions about the loader, in the order of their rows."""
 
 AS_TORCH = ": torch's time / ours"

@@ -1,8 +1,13 @@
-"""Where there is no CUDA device, Triton's kernels are run by its interpreter."""
+"""What holds for all tests: no deadlines, and Triton's interpreter where there is no CUDA device."""
 
 import os
 
 import torch
+from hypothesis import settings
+
+# How long an example takes says more of what else the machine does than of the code.
+settings.register_profile("lampwork", deadline=None)
+settings.load_profile("lampwork")
 
 if not torch.cuda.is_available():
     # Triton asks when it is imported, which other tests may bring about as well.
