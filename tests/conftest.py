@@ -1,4 +1,4 @@
-"""What holds for all tests: no deadlines, and Triton's interpreter where there is no CUDA device."""
+"""For all tests: no deadlines, and Triton's interpreter where there is no CUDA device."""
 
 import os
 
