@@ -161,8 +161,12 @@ class Taps:
         self._open: defaultdict[int, list[Visit]] = defaultdict(list)  # by thread
         self._hooks: list[tuple[nn.Module, str, _Hook, RemovableHandle]] = []
         for name, module in modules.items():
-            self._put(module, "before", partial(self._enter, name))
-            self._put(module, "after", self._leave)
+            # A layer that has no others inside cannot call itself: its calls end as they begin.
+            if before is None and next(module.children(), None) is None:
+                self._put(module, "after", partial(self._leave_layer, name))
+            else:
+                self._put(module, "before", partial(self._enter, name))
+                self._put(module, "after", self._leave)
 
     def _put(self, module: nn.Module, kind: str, function: Callable[..., Any]) -> None:
         resting = [] if self._in_graphs else _resting.get(module, [])
@@ -198,11 +202,19 @@ class Taps:
     def _enter(self, name: str, module: nn.Module, args: Any, kwargs: Any) -> None:
         if _is_traced():
             return
-        recomputed = in_backward()
-        visit = Visit(name, module, 0 if recomputed else self._next_call(name), recomputed)
+        visit = self._visit(name, module)
         self._open[get_ident()].append(visit)
         if self._before is not None:
             self._before(visit, (args, kwargs))
+
+    def _visit(self, name: str, module: nn.Module) -> Visit:
+        recomputed = in_backward()
+        return Visit(name, module, 0 if recomputed else self._next_call(name), recomputed)
+
+    def _leave_layer(self, name: str, module: nn.Module, args: Any, output: Any) -> Any:
+        if self._after is None or _is_traced():
+            return None
+        return self._after(self._visit(name, module), output)
 
     def _next_call(self, name: str) -> int:
         with self._numbering:

@@ -48,6 +48,7 @@ class Parameters:
         self._clean_for: Optimizer | None = None
         self._clean_handle: RemovableHandle | None = None
         self.seen: dict[Key, Seen] = {}
+        self._described: dict[str, tuple[torch.Size, torch.dtype, bool, bool]] = {}
 
     def owned_by(self, optimizer: Optimizer) -> dict[str, nn.Parameter]:
         """Those of the model's parameters that the optimizer steps, by name."""
@@ -146,10 +147,15 @@ class Parameters:
     def describe(self) -> None:
         """Bring `seen` up to date."""
         for name, parameter in self._ready():
+            optimized = name in self._optimized
+            known = parameter.shape, parameter.dtype, parameter.requires_grad, optimized
+            if self._described.get(name) == known:
+                continue
+            self._described[name] = known
             facts = {
                 "module": self._owner.get(name, ""),
                 "requires_grad": parameter.requires_grad,
-                "optimized": name in self._optimized,
+                "optimized": optimized,
             }
             dtype = str(parameter.dtype).removeprefix("torch.")
             for kind in ("weight", "grad", "update"):

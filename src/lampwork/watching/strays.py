@@ -6,7 +6,7 @@ parameters, no optimizer gets them, `to(device)` and `state_dict` pass them by. 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from torch import nn
@@ -40,22 +40,17 @@ def _strays(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     own = {id(module) for module in model.modules()}
     for owner, module in model.named_modules():
         for attribute, value in vars(module).items():
-            if attribute.startswith("_"):
-                continue  # torch's own, or kept out on purpose
             for key, hidden in _modules_in(value):
-                if id(hidden) in own:
+                # With an underscore they are torch's own, or kept out on purpose.
+                if id(hidden) in own or attribute.startswith("_"):
                     continue
                 place = ".".join(part for part in (owner, attribute, key) if part)
                 yield from hidden.named_parameters(prefix=place)
 
 
-def _modules_in(value: Any) -> Iterator[tuple[str, nn.Module]]:
-    if isinstance(value, Mapping):
-        pairs = value.items()
-    elif isinstance(value, list | tuple):
-        pairs = enumerate(value)
-    else:
-        return
-    for key, item in pairs:
-        if isinstance(item, nn.Module):
-            yield str(key), item
+def _modules_in(value: Any) -> Iterable[tuple[str, nn.Module]]:
+    # Asked of every attribute of every module: most are no containers, and cost nothing.
+    if not isinstance(value, (list, tuple, dict)) or not value:
+        return ()
+    pairs = value.items() if isinstance(value, dict) else enumerate(value)
+    return [(str(key), item) for key, item in pairs if isinstance(item, nn.Module)]
