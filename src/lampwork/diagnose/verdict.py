@@ -14,6 +14,7 @@ from typing import Any, Literal
 from lampwork.diagnose import activation, batches, data, gradient, init, loss, mode, optimiser
 from lampwork.diagnose.curve import training_loss
 from lampwork.diagnose.finding import Finding, plain
+from lampwork.diagnose.limit import within_limit
 from lampwork.record.reader import Record
 
 Verdict = Literal["pass", "warn", "fail"]
@@ -87,12 +88,14 @@ def verdict(findings: Iterable[Finding]) -> Verdict:
 def report(record: Record, findings: Sequence[Finding] | None = None) -> dict[str, Any]:
     """The verdict as JSON types: `schema`, `run`, `verdict`, `findings`, and what it rests on.
 
+    It is at most `limit.LIMIT_BYTES` long.
+
     Args:
         record: the run.
         findings: what `diagnose` gave for it, where that is known already.
     """
     findings = diagnose(record) if findings is None else findings
-    return {
+    told = {
         "schema": 1,
         "run": record.path.name,
         "verdict": verdict(findings),
@@ -103,6 +106,7 @@ def report(record: Record, findings: Sequence[Finding] | None = None) -> dict[st
         "finished": bool(record.meta.get("finished")),
         "loss": _loss(record),
     }
+    return within_limit(told)
 
 
 def _loss(record: Record) -> dict[str, Any] | None:

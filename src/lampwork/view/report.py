@@ -61,7 +61,9 @@ def html(record: Record, findings: Sequence[Finding]) -> str:
     """
     word = verdict(findings)
     drawn = [(illustration, _drawn(illustration, record)) for illustration in ALL]
-    rest = (sections.loaders(record.loaders), _layers(record, findings))
+    rest = (
+        sections.loaders(record.loaders), sections.first_weights(record), _layers(record, findings)
+    )  # fmt: skip
     as_json = sections.machine_readable(report(record, findings))
     page = ""
     for contents in _LESS:

@@ -13,6 +13,7 @@ from typing import Any
 from lampwork.diagnose.finding import Finding
 from lampwork.diagnose.pages import meaning
 from lampwork.record.reader import Loader, Record
+from lampwork.view.beginning import plan
 from lampwork.view.depth import owner
 from lampwork.view.layers import Layer
 from lampwork.view.words import (
@@ -194,6 +195,14 @@ def _layer(row: Layer, code: str | None) -> str:
     return (
         f'<tr><th scope="row">{escape(cut(row.label, 120))}{finder}'
         f'<span class="quiet">{escape(cut(row.module, 60))}</span></th>{cells}</tr>'
+    )
+
+
+def first_weights(record: Record) -> str:
+    """The plan of the first values and its check; nothing where the run knows of none."""
+    sentence, table = plan(record)
+    return (
+        _section("First weights", sentence + scrolling(table, "Table of the plan")) if table else ""
     )
 
 

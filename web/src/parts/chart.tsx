@@ -143,7 +143,7 @@ function options(holder: HTMLElement, props: Props, log: boolean, latest: Latest
   return {
     width: holder.clientWidth || 300,
     height,
-    padding: [8, 8, 0, 0],
+    padding: [8, 16, 0, 0],
     legend: { show: false },
     cursor: { drag: { x: true, y: false, setScale: false }, points: { size: 7 } },
     scales: { x: { time: false }, y: log ? { distr: 3 } : {} },

@@ -7,12 +7,14 @@ interface Props {
   hint?: string | undefined;
   tools?: ComponentChildren;
   wide?: boolean;
+  /** Stands beside two others. */
+  tall?: boolean;
   children: ComponentChildren;
 }
 
-export function Panel({ title, hint, tools, wide, children }: Props) {
+export function Panel({ title, hint, tools, wide, tall, children }: Props) {
   return (
-    <section class={wide ? "panel wide" : "panel"} aria-label={title}>
+    <section class={`panel${wide ? " wide" : ""}${tall ? " tall" : ""}`} aria-label={title}>
       <div class="panel-head">
         <h2>{title}</h2>
         {tools && <div class="tools">{tools}</div>}

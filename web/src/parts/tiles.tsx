@@ -106,7 +106,7 @@ function draw(
 
 /** As many columns as make tiles of about 64 pixels, few images larger, in full rows if possible. */
 function bestColumns(count: number, w: number, h: number, width: number): number {
-  const wide = count === 1 ? Math.min(width, 220) : (count <= 4 ? 100 : 64) * Math.max(1, w / h);
+  const wide = count === 1 ? Math.min(width, 220) : (count <= 4 ? 100 : count <= 16 ? 64 : 40) * Math.max(1, w / h);
   const wanted = Math.max(1, Math.min(count, Math.floor(width / wide)));
   for (let n = wanted; n > wanted / 1.7; n--) if (count % n === 0) return n;
   return wanted;

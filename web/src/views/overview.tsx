@@ -111,7 +111,7 @@ function TimingPanel({ timing, error, ...rest }: ChartProps & { timing: Timing |
   const share = timing?.data_share ?? null;
   const rates = timing?.samples_per_s != null ? [{ dataset: "", samples_per_s: timing.samples_per_s }] : timing?.rates ?? [];
   return (
-    <Panel title={say("step_time")}>
+    <Panel title={say("step_time")} tall={(timing?.share_curve.steps.length ?? 0) > 1}>
       {error && <Failed reason={error} />}
       {timing && (
         <div class="figures">
