@@ -93,8 +93,9 @@ def nonfinite(record: Record) -> Iterator[Finding]:
     is a mask and no fault, as long as nothing else at that step is spoiled; where something is, a
     module that gave minus infinity for the first time may be its origin (a logarithm of zero).
 
-    Known limits: where weights were spoiled between two recorded steps, the first module is only
-    the first with such weights; the evidence says so, and the advice is to record each step.
+    Known limits: on an accelerator, or where one step is not built of the same operations as the
+    next, the module of a step that was not recorded is not known; where weights were spoiled
+    meanwhile, the first module is only the first with such weights, as the evidence says.
 
     Source: IEEE 754 on log(0), 0/0 and overflow; torch.finfo for the largest number of each format.
 
@@ -103,13 +104,36 @@ def nonfinite(record: Record) -> Iterator[Finding]:
         x = x.clamp(min=1e-6)  # before a logarithm or a division
     """
     step = first_spoiled(record)
-    if step is None:
+    between = _between_recorded_steps(record, step)
+    if between is not None or step is None:
+        yield from [between] if between is not None else []
         return
     outputs = record.of_kind("output")
     counts = _nonfinite_counts(record, outputs)
     spoilt = [t for t, c in zip(outputs, counts, strict=True) if _is_new(c, step)]
     leaves = [tensor for tensor in spoilt if not tensor.facts.get("root")]
     yield _nonfinite(record, (leaves or spoilt)[0], step)
+
+
+def _between_recorded_steps(record: Record, after: int | None) -> Finding | None:
+    """The module that spoiled the loss of a step that was not recorded (`watching.origin`)."""
+    told = record.meta.get("spoiled_output")
+    if not isinstance(told, dict) or told.get("module") is None:
+        return None
+    step, name = int(told["step"]), str(told["module"])
+    if step in record.steps or (after is not None and step > record.steps[after]):
+        return None
+    gave = f"{told['operation']} in" if told["operation"] else "what comes in from outside to"
+    return Finding(
+        "act-nonfinite",
+        "fail",
+        name or None,
+        step,
+        {"operation": told["operation"] or "input", "weights_nonfinite": 0},
+        f"The first NaN or infinite value is given by {gave} this module: look at what goes in and "
+        "keep it from log(0), division by 0 and overflow.\n"
+        f"x = x.clamp(min=1e-6)  # before the logarithm or division in {name or 'the model'}",
+    )
 
 
 def first_spoiled(record: Record) -> int | None:

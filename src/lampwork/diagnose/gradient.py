@@ -359,8 +359,12 @@ def _loss_is_spoiled(record: Record, step: int) -> bool:
 def _between_recorded_steps(record: Record, own: list[Parameter]) -> Iterator[Finding]:
     """As `nonfinite`, of a step that was not recorded but for the names (`watching.flight`)."""
     told = record.meta.get("spoiled_gradient")
-    if not isinstance(told, dict) or told["weights_nonfinite"] or first_spoiled(record) is None:
+    if not isinstance(told, dict) or told["weights_nonfinite"]:
         return
+    curve = training_loss(record)
+    recovered = curve is None or bool(np.isfinite(curve.values[-1:]).all())
+    if recovered and first_spoiled(record) is None:
+        return  # as under a GradScaler that skipped the step
     step = int(told["step"])
     bad = [p for p in own if p.name in told["parameters"]]
     if not bad or step in record.steps or _loss_is_spoiled(record, step):

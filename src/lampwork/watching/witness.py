@@ -17,6 +17,7 @@ from lampwork.watching.activations import Key, Seen
 from lampwork.watching.flight import Flight
 from lampwork.watching.guard import Guard
 from lampwork.watching.losses import Losses
+from lampwork.watching.origin import Origin
 from lampwork.watching.passes import Passes
 from lampwork.watching.reading import Rows
 from lampwork.watching.strays import Strays
@@ -36,6 +37,8 @@ class Witness:
         self._passes = Passes(model, self._guard)
         self._losses = Losses(self._passes)
         self._flight, self._strays = Flight(model), Strays(model)
+        self._origin = Origin(model, self._guard)
+        self._step = 0
         self._told: dict[str, Any] = {}
         self._listening: Listening | None = on_backward(self._guard(self._before_backward))
 
@@ -53,10 +56,12 @@ class Witness:
         """Put the hooks of a recorded step on."""
         if not self._guard.failed:
             self._passes.install()
+            self._origin.install()
 
     def remove(self) -> None:
         """Take all hooks off, for good."""
         self._passes.remove()
+        self._origin.remove()
         if self._listening is not None:
             self._listening.remove()
             self._listening = None
@@ -82,6 +87,8 @@ class Witness:
         """A step has ended, and whether the next one is to be recorded."""
         if not recorded:
             self._passes.remove()
+        self._origin.remove()
+        self._step += 1
         self._passes.next_step()
         self._losses.next_step()
 
@@ -93,6 +100,7 @@ class Witness:
         facts = {
             "first_steps": self._losses.first_steps(wait=wait),
             "spoiled_gradient": self._flight.found,
+            "spoiled_output": self._origin.found,
             "strays": self._strays.told(),
         }
         for key, value in facts.items():
@@ -102,3 +110,4 @@ class Witness:
 
     def _before_backward(self, loss: Tensor) -> None:
         self._losses.look(loss, recorded=self._recorded())
+        self._origin.hear(loss, self._step)
