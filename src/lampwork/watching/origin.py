@@ -51,6 +51,7 @@ class Origin:
                 dict(self._model.named_modules()),
                 before=self._guard(self._begin),
                 after=self._guard(self._end),
+                in_graphs=False,
             )
 
     def remove(self) -> None:
