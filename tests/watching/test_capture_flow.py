@@ -131,6 +131,20 @@ def test_recomputed_calls_are_told_apart(one_by_one: bool) -> None:
         assert torch.equal(seen[name].grad_output, torch.full_like(tensors[0], factor)), name
 
 
+@pytest.mark.parametrize("view", [lambda x: x.view(-1), lambda x: x[:2], lambda x: x.t()])
+def test_a_recomputed_view_of_the_segments_input_has_its_gradient(view: Any) -> None:
+    """A view made in no_grad mode says that it requires grad: its gradient comes all the same."""
+    model = nn.Sequential(Of(view), Of(lambda x: x * 3))
+    with lampwork.capture(model) as seen:
+        x = X.clone().requires_grad_() * 1
+        checkpoint(model, x, use_reentrant=True).sum().backward()
+
+    expected = torch.full_like(view(X), 3)
+    assert torch.equal(seen["0"].grad_output, expected)
+    assert torch.equal(seen["1"].grad_input, expected)
+    assert seen["0"].grad_input.shape == X.shape
+
+
 def test_recomputed_gradients_are_found_where_values_are_nan() -> None:
     """Reentrant checkpointing of a pass that went wrong, the very thing one wants to look at."""
     model = net()

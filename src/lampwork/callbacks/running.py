@@ -84,12 +84,13 @@ class Running:
 
 def _print_verdict(run: Watch) -> None:
     try:
+        from lampwork.record import runs
         from lampwork.record.reader import Record
         from lampwork.view.terminal import verdict_line
 
         assert run.path is not None
         print(f"lampwork: {verdict_line(Record(run.path), run.findings)}", file=sys.stderr)
-        print(f"lampwork: more: lampwork report {run.path}", file=sys.stderr)
+        print(f"lampwork: more: lampwork report {runs.shown(run.path)}", file=sys.stderr)
     except Exception:  # a trained model must not be lost over a line of text
         log.exception("no verdict of %s", run)
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lampwork._core.errors import LampworkError
+
 if TYPE_CHECKING:
     from lampwork.watching.launcher import Launcher
 
@@ -61,6 +63,8 @@ class _Watching:
             if self._launcher is not None:
                 self._launcher.close()
             self._tell()
+        except LampworkError as error:
+            self._say(f"no verdict: {error}")
         except Exception as error:  # the script's own end, its exit code above all, comes first
             self._say(f"no verdict because of an error in lampwork: {error!r}")
 
@@ -94,6 +98,7 @@ class _Watching:
 
     def _tell_verdicts(self, launcher: Launcher) -> None:
         from lampwork.diagnose.verdict import diagnose
+        from lampwork.record import runs
         from lampwork.record.reader import Record
         from lampwork.view.terminal import verdict_line
 
@@ -103,7 +108,7 @@ class _Watching:
             record = Record(session.path)
             model = f"{record.meta['model']} in {session.path.name}: " if several else ""
             self._say(model + verdict_line(record, diagnose(record)))
-            self._say(f"more: lampwork report {session.path}")
+            self._say(f"more: lampwork report {runs.shown(session.path)}")
 
 
 def _silence(text: str) -> None:

@@ -70,6 +70,12 @@ def databases(run: Path, rank: int | None = None) -> list[Path]:
     return [database(run, number) for number in (numbers if rank is None else [rank])]
 
 
+def shown(run: Path) -> str:
+    """The path of a run as one would write it in the working directory."""
+    here = Path.cwd()
+    return str(run.relative_to(here) if run.is_relative_to(here) else run)
+
+
 def list_runs(directory: str | os.PathLike[str]) -> list[Path]:
     """The run folders in `directory`, oldest first; empty where there is no such folder."""
     found = Path(directory).glob("*/rank0.sqlite")

@@ -184,7 +184,7 @@ class Activations:
         if not visit.recomputed:
             forward.first_run.add(visit.name)
         for part, tensor in enumerate(tensors(output)):
-            if tensor.is_floating_point():
+            if tensor.is_floating_point() or tensor.is_complex():
                 self._output(forward, visit, part, tensor)
 
     def _output(self, forward: _Forward, visit: Visit, part: int, tensor: Tensor) -> None:

@@ -21,9 +21,14 @@ class Flow:
 
     def add(self, gradient: Tensor) -> None:
         """Add what one backward pass brought."""
-        new = gradient.detach()
+        new, old = gradient.detach(), self.gradient
         # Out of place: the user may hold the sum that was there before.
-        self.gradient = new.clone() if self.gradient is None else self.gradient + new
+        if old is None:
+            self.gradient = new.clone()
+        elif new.is_floating_point() and new.itemsize == 1:  # float8 knows no addition
+            self.gradient = (old.float() + new.float()).to(new.dtype)
+        else:
+            self.gradient = old + new
 
 
 class Call:

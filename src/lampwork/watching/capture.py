@@ -162,7 +162,7 @@ class Capture:
             return
         # Not strict: a module may return more when it is run again with a graph.
         for tensor, flow in zip(found, flows, strict=False):
-            if tensor.requires_grad and not flow.outside:
+            if tensor.requires_grad and not flow.outside and not _is_view_without_graph(tensor):
                 self._handles.append(on_gradient(tensor, flow.add))
                 flow.outside = not torch.is_grad_enabled()
 
@@ -182,19 +182,42 @@ class Capture:
             self._parameters[id(tensor)] = known
             self._follow([tensor], [known.flow])
         # By value, since writing to `parameter.data` leaves no trace in the parameter's version.
-        elif not torch.equal(known.value, tensor):
+        elif not _equal(known.value, tensor.detach()):
             known.value = self._copy(tensor)
         return known
 
 
+def _is_view_without_graph(tensor: Tensor) -> bool:
+    """Whether it claims to require grad only because it is a view, made in no_grad mode."""
+    if torch.is_grad_enabled() or not tensor._is_view():
+        return False
+    autograd = torch._C._autograd  # pyright: ignore[reportAttributeAccessIssue]
+    if not hasattr(autograd, "_get_creation_meta"):  # a name of torch's own, that may change
+        return tensor.is_leaf
+    return autograd._get_creation_meta(tensor) == autograd.CreationMeta.NO_GRAD_MODE
+
+
 def _same(inputs: list[Tensor], others: list[Tensor]) -> bool:
     """Whether two calls took the same tensors; NaN equals NaN."""
-    return len(inputs) == len(others) and all(
-        one.shape == other.shape
-        and one.dtype == other.dtype
-        and torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
-        for one, other in zip(inputs, others, strict=True)
-    )
+    return len(inputs) == len(others) and all(map(_equal, inputs, others))
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same numbers; NaN equals NaN, and on meta there are none."""
+    if one.layout != other.layout or one.dtype != other.dtype or one.is_nested != other.is_nested:
+        return False
+    if one.is_nested:
+        ones, others = one.unbind(), other.unbind()
+        return len(ones) == len(others) and all(map(_equal, ones, others))
+    if one.shape != other.shape or one.is_meta:
+        return one.shape == other.shape
+    if one.is_quantized:
+        one, other = one.dequantize(), other.dequantize()
+    elif one.layout != torch.strided:
+        one, other = one.to_dense(), other.to_dense()
+    if one.is_floating_point() and one.itemsize == 1:  # float8 and float4 know no comparison
+        one, other = one.view(torch.uint8), other.view(torch.uint8)
+    return torch.equal(one, other) or torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
 
 
 def capture(

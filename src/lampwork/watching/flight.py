@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lampwork.taps.statistic import readable
+
 _MOST_NAMES = 64
 
 
@@ -67,6 +69,9 @@ def _is_spoiled(parameter: nn.Parameter) -> bool:
     gradient = parameter.grad
     if gradient is None or gradient.device.type != "cpu" or type(gradient) is not Tensor:
         return False
-    values = gradient._values() if gradient.is_sparse else gradient
+    values = readable(gradient._values() if gradient.is_sparse else gradient)
+    if values is None:
+        return False
+    values = values.float() if values.itemsize == 1 else values  # float8 knows no sum
     # The sum is the quicker question. It may overflow where no element does, hence the second.
     return not math.isfinite(float(values.sum())) and not bool(torch.isfinite(values).all())

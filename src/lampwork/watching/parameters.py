@@ -162,5 +162,8 @@ class Parameters:
                 self.seen[Key(kind, name)] = Seen(tuple(parameter.shape), dtype, facts)
 
     def _ready(self) -> list[tuple[str, nn.Parameter]]:
-        """The parameters that have values: those of a lazy module come with its first call."""
-        return [(name, p) for name, p in self._named.items() if not is_lazy(p)]
+        """The parameters that have values: those of a lazy module come with its first call.
+
+        Nested ones are left out, which have neither one shape nor numbers that can be read.
+        """
+        return [(name, p) for name, p in self._named.items() if not (is_lazy(p) or p.is_nested)]

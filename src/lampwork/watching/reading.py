@@ -21,8 +21,6 @@ from torch import Tensor, nn
 from lampwork.taps.statistic import Batch, RawRow, measure, readable
 from lampwork.watching.activations import Key
 
-_HALVES = (torch.float16, torch.bfloat16)
-
 Rows = list[tuple[Key, RawRow]]
 
 
@@ -198,6 +196,7 @@ class Old:
 
 @torch.no_grad()
 def _difference(new: Tensor, old: Tensor) -> Tensor:
-    if new.dtype in _HALVES:  # where the difference of neighbours would be rounded
+    # Of short types the difference of neighbours would be rounded, and float8 knows none.
+    if new.is_floating_point() and new.itemsize < 4:
         return new.to(torch.float32) - old.to(torch.float32)
     return new - old

@@ -27,7 +27,7 @@ from torch.utils.hooks import RemovableHandle
 
 from lampwork._core import origins, ranks
 from lampwork._core.clock import monotonic_s
-from lampwork._core.errors import InputError
+from lampwork._core.errors import InputError, RecordError
 from lampwork.record import runs
 from lampwork.record.writer import Writer
 from lampwork.taps import select
@@ -87,7 +87,14 @@ class Watch:
         if self.path is not None:
             raise InputError(f"this run was started before, in {str(self.path)!r}: watch anew")
         self.open()
-        self.attach()
+        try:
+            self.attach()
+        except BaseException:  # of a model that cannot even be looked at
+            writer, self._writer = self._writer, None
+            atexit.unregister(self.stop)
+            if writer is not None:
+                writer.close()
+            raise
         return self
 
     def open(self) -> None:
@@ -96,7 +103,8 @@ class Watch:
         Raises:
             RecordError: the folder cannot be written.
         """
-        path = runs.create(self._directory, self._name)
+        # A script may change its working directory later.
+        path = runs.create(self._directory, self._name).absolute()
         self._writer = Writer(runs.database(path), self._meta())
         self.path, self._owner = path, os.getpid()
         self._scalars = Scalars(self._writer)
@@ -218,7 +226,10 @@ class Watch:
         from lampwork.diagnose.curve import training_loss
         from lampwork.diagnose.verdict import diagnose, verdict
 
-        record = self._recorded()
+        try:
+            record = self._recorded()
+        except RecordError as error:  # a notebook shows its cells all the same
+            return as_html(f"run {self.path.name}", [("record", str(error))], "unreadable", [])
         loss, found = training_loss(record), diagnose(record)
         facts = [
             ("model", type(self._model).__name__),

@@ -111,7 +111,9 @@ def _matrices(model: nn.Module) -> list[_Shown]:
 
 
 def _is_matrix(parameter: Tensor) -> bool:
-    return not is_lazy(parameter) and parameter.dim() == 2 and min(parameter.shape) > 1
+    if is_lazy(parameter) or parameter.is_nested:
+        return False
+    return parameter.dim() == 2 and min(parameter.shape) > 1
 
 
 def _readable(weight: Tensor) -> bool:
