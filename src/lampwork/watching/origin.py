@@ -101,7 +101,9 @@ class Origin:
         place = spoiled.number - number(nodes[0])
         around = [one for one in stretches if one.begin <= place < one.end]
         inner = min(around, key=lambda one: one.end - one.begin, default=None)
-        module = None if inner is None else inner.name
+        within = place < max((one.end for one in stretches), default=0)
+        # What lies between modules is of the model's own forward, whose first pass may be missed.
+        module = inner.name if inner is not None else "" if within else None
         return {**told, "module": module, "operation": spoiled.operation}
 
 
