@@ -182,8 +182,7 @@ def single_class(record: Record) -> Iterator[Finding]:
     seen = sum(met.values())
     classes = max((told.get("classes") or 2 for _, told in criteria(record)), default=2)
     asked = SEEN_BINARY if classes == 2 else SEEN
-    # None: the model's output was not seen, as in the first pass that a launched script makes.
-    if len(met) != 1 or seen < asked or {*own.values(), None} != {True, None}:
+    if len(met) != 1 or seen < asked or not own or set(own.values()) != {True}:
         return
     yield Finding(
         "data-single-class",
