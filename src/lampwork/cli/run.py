@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lampwork._core import ranks
 from lampwork._core.errors import LampworkError
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ class _Watching:
 
     def _tell(self) -> None:
         launcher = self._launcher
+        if ranks.rank() != 0:
+            return  # one verdict for all of them
         if launcher is None:
             self._say("torch was not imported, so there was nothing to watch")
         elif not launcher.sessions and launcher.steps:
