@@ -129,3 +129,17 @@ def test_losses_of_a_game_of_two_are_not_judged(synthetic, noise):
         run.layer("d", output=run.row(units=10), update=[None, row, None, row])
         record = run.read()
         assert not [*loss.flat(record), *loss.diverging(record)]
+
+
+def test_a_loss_that_falls_and_gets_nowhere_is_flat(synthetic, noise):
+    """Labels learnt by heart let it fall, after much moving by hardly anything."""
+
+    def found(update: float, end: float) -> list[str]:
+        values = np.linspace(2.31, end, 350) + noise.normal(0, 0.01, 350)
+        run = synthetic(steps=35).loss(values)
+        run.layer("a", output=run.row(units=10), update=run.row(update))
+        return [one.code for one in loss.flat(run.read())]
+
+    assert found(4e-4, 2.28) == ["loss-flat"]
+    assert found(4e-4, 2.2) == []  # it gets somewhere
+    assert found(1e-4, 2.28) == []  # it has hardly been tried
