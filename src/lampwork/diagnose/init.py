@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from lampwork.diagnose.criterion import criteria
 from lampwork.diagnose.curve import guesses, guessing, knows, training_loss
 from lampwork.diagnose.drift import Drift, drift
 from lampwork.diagnose.finding import Finding, others, plain
@@ -23,6 +24,8 @@ from lampwork.record.reader import Record
 
 MIN_LAYERS = 4
 """Weighted layers that a model needs before one speaks of its depth."""
+LOSS_HIGH = 3.0
+"""Nats above ln C: what logits of standard deviation 2.5 cost."""
 STUCK = 1e-12
 """A gradient of at most this magnitude moves nothing."""
 
@@ -176,6 +179,42 @@ def growth_limit(record: Record) -> float:
         return math.inf
     high = curve is not None and levels and not curve.values[0] < 5 * levels[-1]
     return 2.0 if high else 4.0
+
+
+def loss_high(record: Record) -> Iterator[Finding]:
+    """`init-loss-high`: the model starts out sure and wrong.
+
+    The cross-entropy lies far above ln C, that of guessing among C classes. Logits of standard
+    deviation s cost about s²/2 nats more. A warning from 3 nats on, a failure where the loss is
+    more than twice ln C as well. In a run it is the plain mean over the samples of the first step,
+    whatever the user's loss is scaled by or added to.
+
+    Known limits: a loss other than the cross-entropy has no level to compare with, nor has one
+    whose targets are probabilities.
+
+    Source: Karpathy 2019, "A Recipe for Training Neural Networks", "verify loss @ init".
+
+    Cure: make the head small, and an embedding that is tied to it.
+
+        torch.nn.init.normal_(model.head.weight, std=0.02)
+    """
+    step, told = next(criteria(record), (-1, {}))
+    value, classes = told.get("value"), told.get("classes") or 0
+    if step != 0 or value is None or classes < 2 or told.get("direct") is False:
+        return
+    level = math.log(classes)
+    if value <= level + LOSS_HIGH:
+        return
+    yield Finding(
+        "init-loss-high",
+        "fail" if value > 2 * level + LOSS_HIGH else "warn",
+        None,
+        step,
+        {"cross_entropy": plain(value), "ln_classes": plain(level), "classes": classes},
+        "The model is sure before it has learnt anything, so the first steps only shrink its "
+        "logits: make the head small, and an embedding that is tied to it.\n"
+        "torch.nn.init.normal_(head.weight, std=0.02)  # the layer that gives the logits",
+    )
 
 
 def hidden_drift(

@@ -11,7 +11,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
-from lampwork.diagnose import activation, batches, data, gradient, init, loss, mode, optimiser
+from lampwork.diagnose import (
+    activation,
+    batches,
+    collapse,
+    data,
+    gradient,
+    init,
+    loss,
+    mode,
+    optimiser,
+    saturation,
+)
 from lampwork.diagnose.curve import training_loss
 from lampwork.diagnose.finding import Finding, plain
 from lampwork.diagnose.limit import within_limit
@@ -35,13 +46,17 @@ RULES: tuple[Rule, ...] = (
     init.zero,
     init.exploding,
     init.vanishing,
+    init.loss_high,
     mode.eval_in_training,
+    mode.train_in_validation,
     optimiser.missing_params,
     gradient.missing,
     optimiser.frozen,
     gradient.accumulating,
     activation.nonfinite,
     activation.dead,
+    saturation.saturated,
+    collapse.collapsed,
     gradient.nonfinite,
     gradient.exploding,
     gradient.vanishing,
@@ -64,6 +79,7 @@ _CAUSES = (
     ("grad-nonfinite", {"act-nonfinite"}),
     ("optim-lr-high", {"act-nonfinite", "act-dead", "grad-nonfinite", "grad-exploding"}),
     ("grad-exploding", {"act-nonfinite"}),
+    ("act-collapsed", {"act-dead"}),
     ("loss-diverging", {"act-nonfinite", "grad-nonfinite", "loss-nonfinite"}),
 )
 """What stands before what, against the order of `RULES`, if it showed at an earlier step."""

@@ -317,3 +317,15 @@ def on_any_forward(before: Callable[[nn.Module], None]) -> RemovableHandle:
             before(module)
 
     return nn.modules.module.register_module_forward_pre_hook(hook)
+
+
+class _Plain(_Hook):
+    """A hook that torch.compile does not see: where it traces there is nothing to call."""
+
+    def __call__(self, *args: Any) -> Any:
+        return None if torch.compiler.is_compiling() else self._function(*args)
+
+
+def on_every_pass(module: nn.Module, before: Callable[[nn.Module], None]) -> RemovableHandle:
+    """Call `before` with a module at each of its forward passes, as cheaply as that can be done."""
+    return module.register_forward_pre_hook(_Plain(lambda module, args: before(module)))

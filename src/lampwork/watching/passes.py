@@ -22,14 +22,14 @@ from lampwork.watching.excerpt import Arrays, alike, excerpt, fingerprint, sprea
 from lampwork.watching.guard import Guard
 
 _MOST_INPUTS = 8
-_SQUASHING = (nn.Softmax, nn.Sigmoid, nn.Softmax2d)
+_SQUASHING = (nn.Softmax, nn.Sigmoid, nn.Softmax2d, nn.Tanh)
 
 
 class Passes:
     """Forward passes of a model between two steps.
 
     Attributes:
-        squashers: module of class Softmax or Sigmoid, by the number of its operation.
+        squashers: module of class Softmax, Sigmoid or Tanh, by the number of its operation.
         seen: what the record tells about each input.
     """
 

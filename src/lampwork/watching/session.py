@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
@@ -45,6 +43,7 @@ from lampwork.watching.reading import Rows
 from lampwork.watching.scalars import Scalars
 from lampwork.watching.schedule import Schedule
 from lampwork.watching.snapshots import Snapshots
+from lampwork.watching.validation import differs_in_eval
 from lampwork.watching.witness import Witness
 
 if TYPE_CHECKING:
@@ -258,7 +257,7 @@ class Watch:
             "torch": torch.__version__,
             "model": type(self._model).__name__,
             "parameters": sum(p.numel() for p in parameters),
-            "mode_modules": sorted({type(m).__name__ for m in modules if _differs_in_eval(m)}),
+            "mode_modules": sorted({type(m).__name__ for m in modules if differs_in_eval(m)}),
             "every": self._schedule.every,
             "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "argv": sys.argv,
@@ -441,12 +440,6 @@ def _version() -> str:
         return version("lampwork")
     except PackageNotFoundError:  # used from its sources
         return "unknown"
-
-
-def _differs_in_eval(module: nn.Module) -> bool:
-    if isinstance(module, _DropoutNd):
-        return module.p > 0
-    return isinstance(module, _NormBase) and module.track_running_stats
 
 
 def watch(

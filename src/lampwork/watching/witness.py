@@ -20,7 +20,9 @@ from lampwork.watching.losses import Losses
 from lampwork.watching.origin import Origin
 from lampwork.watching.passes import Passes
 from lampwork.watching.reading import Rows
+from lampwork.watching.slopes import Slopes
 from lampwork.watching.strays import Strays
+from lampwork.watching.validation import Validation
 
 
 class Witness:
@@ -33,12 +35,15 @@ class Witness:
 
     def __init__(self, model: nn.Module, recorded: Callable[[], bool]) -> None:
         self._recorded = recorded
+        self._was_recorded = True
         self._guard = Guard(self.remove)
         self._passes = Passes(model, self._guard)
         self._losses = Losses(self._passes)
+        self._slopes = Slopes(model, self._passes.squashers)
         self._flight, self._strays = Flight(model), Strays(model)
         self._origin = Origin(model, self._guard)
         self._step = 0
+        self._validation = Validation(model)
         self._told: dict[str, Any] = {}
         self._listening: Listening | None = on_backward(self._guard(self._before_backward))
 
@@ -62,6 +67,7 @@ class Witness:
         """Take all hooks off, for good."""
         self._passes.remove()
         self._origin.remove()
+        self._validation.remove()
         if self._listening is not None:
             self._listening.remove()
             self._listening = None
@@ -74,7 +80,8 @@ class Witness:
         """Rows of the recorded step that ends, and its notes, to be asked for when all is here."""
         self._guard(self._strays.look)()
         parts: list[Callable[[], dict[str, Any]]] = []
-        self._guard(lambda: parts.extend((self._passes.notes(), self._losses.notes())))()
+        sources = (self._passes, self._losses, self._slopes)
+        self._guard(lambda: parts.extend(source.notes() for source in sources))()
 
         def notes() -> dict[str, Any]:
             found: dict[str, Any] = {}
@@ -91,6 +98,9 @@ class Witness:
         self._step += 1
         self._passes.next_step()
         self._losses.next_step()
+        self._validation.next_step()
+        self._slopes.next_step(recorded=self._was_recorded)
+        self._was_recorded = recorded
 
     def tell(self, writer: Writer, *, wait: bool = False) -> None:
         """Write what is known of the run as a whole, as far as it has changed and is here."""
@@ -102,6 +112,7 @@ class Witness:
             "spoiled_gradient": self._flight.found,
             "spoiled_output": self._origin.found,
             "strays": self._strays.told(),
+            "validation": self._validation.told(),
         }
         for key, value in facts.items():
             if self._told.get(key) != value and any(value):
@@ -109,5 +120,9 @@ class Witness:
                 writer.meta(key, value)
 
     def _before_backward(self, loss: Tensor) -> None:
-        self._losses.look(loss, recorded=self._recorded())
+        self._validation.trained()
         self._origin.hear(loss, self._step)
+        recorded = self._recorded()
+        self._losses.look(loss, recorded=recorded)
+        if recorded:
+            self._slopes.look(loss)
