@@ -46,7 +46,6 @@ RULES: tuple[Rule, ...] = (
     init.zero,
     init.exploding,
     init.vanishing,
-    init.loss_high,
     mode.eval_in_training,
     mode.train_in_validation,
     optimiser.missing_params,
@@ -60,6 +59,7 @@ RULES: tuple[Rule, ...] = (
     gradient.nonfinite,
     gradient.exploding,
     gradient.vanishing,
+    init.loss_high,
     optimiser.lr_high,
     optimiser.lr_low,
     loss.nonfinite,
@@ -80,6 +80,7 @@ _CAUSES = (
     ("optim-lr-high", {"act-nonfinite", "act-dead", "grad-nonfinite", "grad-exploding"}),
     ("grad-exploding", {"act-nonfinite"}),
     ("act-collapsed", {"act-dead"}),
+    ("init-loss-high", {"act-dead", "act-nonfinite", "grad-nonfinite"}),
     ("loss-diverging", {"act-nonfinite", "grad-nonfinite", "loss-nonfinite"}),
 )
 """What stands before what, against the order of `RULES`, if it showed at an earlier step."""
