@@ -40,14 +40,11 @@ RULES: tuple[Rule, ...] = (
     batches.unscaled,
     loss.double_softmax,
     loss.broadcast,
-    data.slow_handover,
-    data.starved,
     init.symmetric,
     init.zero,
     init.exploding,
     init.vanishing,
     mode.eval_in_training,
-    mode.train_in_validation,
     optimiser.missing_params,
     gradient.missing,
     optimiser.frozen,
@@ -65,6 +62,10 @@ RULES: tuple[Rule, ...] = (
     loss.nonfinite,
     loss.diverging,
     loss.flat,
+    # These cost time or measure wrongly, and keep no model from learning.
+    data.slow_handover,
+    data.starved,
+    mode.train_in_validation,
 )
 """Every rule, causes before what they cause."""
 

@@ -319,13 +319,7 @@ def on_any_forward(before: Callable[[nn.Module], None]) -> RemovableHandle:
     return nn.modules.module.register_module_forward_pre_hook(hook)
 
 
-class _Plain(_Hook):
-    """A hook that torch.compile does not see: where it traces there is nothing to call."""
-
-    def __call__(self, *args: Any) -> Any:
-        return None if torch.compiler.is_compiling() else self._function(*args)
-
-
 def on_every_pass(module: nn.Module, before: Callable[[nn.Module], None]) -> RemovableHandle:
-    """Call `before` with a module at each of its forward passes, as cheaply as that can be done."""
-    return module.register_forward_pre_hook(_Plain(lambda module, args: before(module)))
+    """Call `before` with a module at each of its forward passes outside of compiled graphs."""
+    hook = _Hook(lambda module, args: before(module), in_graphs=False)
+    return module.register_forward_pre_hook(hook)

@@ -15,6 +15,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.hooks import RemovableHandle
 
 from lampwork.taps.tap import on_every_pass
+from lampwork.watching.guard import Guard
 
 _MOST = 64
 """Phases that are told one by one."""
@@ -27,14 +28,14 @@ class Validation:
     any backward pass of the process, so that what a generator makes for its critic is no phase.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, guard: Guard) -> None:
         self._modal = [m for m in model.modules() if differs_in_eval(m)]
         self._step = self._run = 0
         self._phases: list[tuple[int, int]] = []
         self._more = 0
         self._handle: RemovableHandle | None = None
         if self._modal:
-            self._handle = on_every_pass(model, self._see)
+            self._handle = on_every_pass(model, guard(self._see))
 
     def remove(self) -> None:
         """Take the hook off."""

@@ -43,7 +43,7 @@ class Witness:
         self._flight, self._strays = Flight(model), Strays(model)
         self._origin = Origin(model, self._guard)
         self._step = 0
-        self._validation = Validation(model)
+        self._validation = Validation(model, self._guard)
         self._told: dict[str, Any] = {}
         self._listening: Listening | None = on_backward(self._guard(self._before_backward))
 
