@@ -67,8 +67,8 @@ PLAIN_DTYPES = frozenset(_CODES)
 """Of which the numbers can be read as they stand."""
 
 _FLOATS = 4  # the first so many
-# Elements, 80 µs of reading: to share them out costs 2, but on a busy machine the team may be late.
-_TEAM_FROM = 1 << 19
+# Elements, 40 µs of reading: to share them out costs 2, but on a busy machine the team may be late.
+_TEAM_FROM = 1 << 18
 # What is done with old values; the numbers of batch.c.
 _COMPARED, _KEPT, _PAST_CACHES = 1, 2, 4
 _PAST_CACHES_FROM = 1 << 23  # elements all together: 32 MB of float32
