@@ -270,14 +270,39 @@ class SelfAttention(nn.Module):
         return out + weights.sum()
 
 
-@specimen((5, 3, 3))
-class PackedLstm(nn.Module):
+@specimen((2, 5, 8), (2, 3, 6))
+class CrossAttention(nn.Module):
+    """Queries and keys of different sizes, masks, no weights asked for: torch's fast way."""
+
     def __init__(self) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(3, 4)
+        self.attention = nn.MultiheadAttention(8, 2, kdim=6, vdim=6, batch_first=True)
 
-    def forward(self, x: Tensor) -> PackedSequence:
-        return self.lstm(pack_padded_sequence(x, [5, 4, 2]))[0]
+    def forward(self, x: Tensor, memory: Tensor) -> Tensor:
+        padding = torch.tensor([[False, False, True], [False, False, False]])
+        mask = torch.zeros(5, 3, dtype=torch.bool).index_fill_(0, torch.tensor([0]), False)
+        out, weights = self.attention(
+            x, memory, memory, key_padding_mask=padding, attn_mask=mask, need_weights=False
+        )
+        assert weights is None
+        return out
+
+
+class Packed(nn.Module):
+    """A recurrent layer over sequences of lengths 5, 4 and 2."""
+
+    def __init__(self, recurrent: nn.RNNBase) -> None:
+        super().__init__()
+        self.recurrent = recurrent
+
+    def forward(self, x: Tensor) -> tuple[PackedSequence, Any]:
+        return self.recurrent(pack_padded_sequence(x, [5, 4, 2]))
+
+
+for _kind in (nn.RNN, nn.LSTM, nn.GRU):
+    ZOO[f"Packed{_kind.__name__}"] = Specimen(
+        lambda _kind=_kind: Packed(_kind(3, 4, bidirectional=True)), lambda: (tensor(5, 3, 3),)
+    )
 
 
 # Parts outside of the graph, and graphs that are made again --------------------------------------
