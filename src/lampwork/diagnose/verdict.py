@@ -80,6 +80,7 @@ _CAUSES = (
     ("grad-nonfinite", {"act-nonfinite"}),
     ("optim-lr-high", {"act-nonfinite", "act-dead", "grad-nonfinite", "grad-exploding"}),
     ("grad-exploding", {"act-nonfinite"}),
+    ("grad-vanishing", {"act-collapsed"}),
     ("act-collapsed", {"act-dead"}),
     ("init-loss-high", {"act-dead", "act-nonfinite", "grad-nonfinite"}),
     ("loss-diverging", {"act-nonfinite", "grad-nonfinite", "loss-nonfinite"}),
