@@ -434,6 +434,22 @@ def test_parameters_that_are_unfrozen_later_are_told(tmp_path):
     )
 
 
+def test_a_layer_that_is_replaced_is_followed_with_its_optimizer(tmp_path, caplog):
+    """Weights, gradients and updates are the new layer's from its optimizer's first step on."""
+    model = seeded(mlp)
+    with watched(model, tmp_path) as run:
+        train(model, sgd(model), batches(2, 5, 4))
+        model[2] = nn.Linear(8, 3)
+        before = model[2].bias.detach().clone()
+        train(model, sgd(model), batches(2, 5, 4))
+    counts = rows(record_of(run), "2.bias", "update")[:, COLUMN["count"]].tolist()
+    assert counts == [2, 2, 3, 3]
+    total = rows(record_of(run), "2.bias", "weight")[2, COLUMN["sum"]]
+    assert total == pytest.approx(before.double().sum().item())
+    assert hooks_anywhere(model) == []
+    assert caplog.records == []
+
+
 def record_facts(run, name):
     """Whether the record tells a parameter to be trainable, and optimized."""
     if run._writer is not None:

@@ -33,7 +33,7 @@ class Parameters:
     """
 
     def __init__(self, model: nn.Module, guard: Guard) -> None:
-        self._guard = guard
+        self._model, self._guard = model, guard
         self._named = dict(model.named_parameters())
         self._owner = {
             f"{prefix}.{name}" if prefix else name: type(module).__name__
@@ -55,6 +55,8 @@ class Parameters:
         groups = tuple(len(group["params"]) for group in optimizer.param_groups)
         # Asked at every step, also where nothing is recorded; groups change once in a run, if ever.
         known = self._owned.get(optimizer)
+        if known is None:  # it may come with new parameters, of a layer that was replaced
+            self._named = dict(self._model.named_parameters())
         if known is None or known[0] != groups:
             ids = {id(p) for group in optimizer.param_groups for p in group["params"]}
             known = (groups, {name: p for name, p in self._named.items() if id(p) in ids})
