@@ -294,16 +294,28 @@ def on_optimizer_step(before: Step, after: Step) -> list[RemovableHandle]:
     ]
 
 
+class _GraphHook:
+    """A part of the graph; left out, as `_Hook` is, when its module is copied or pickled."""
+
+    def __init__(self, change: Callable[[nn.Module, Any], Any]) -> None:
+        self._change = change
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
+        return self._change(module, output) if torch.compiler.is_compiling() else None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (nullcontext(), "__exit__")
+
+
+_leave_alone(_GraphHook.__call__)
+
+
 def on_output_in_graph(
     module: nn.Module, change: Callable[[nn.Module, Any], Any]
 ) -> RemovableHandle:
     """As `on_output`, but only in what torch.compile traces, as a part of the graph."""
 
-    def hook(module: nn.Module, args: Any, output: Any) -> Any:
-        return change(module, output) if torch.compiler.is_compiling() else None
-
-    _leave_alone(hook)
-    return module.register_forward_hook(hook)
+    return module.register_forward_hook(_GraphHook(change))
 
 
 def on_any_forward(before: Callable[[nn.Module], None]) -> RemovableHandle:
