@@ -2,7 +2,8 @@
 
 The optimizer's step is the clock. Before it, the step's activations, weights and gradients are
 read; after it, the updates; then the rows travel to the CPU together and on to the writer's
-thread. Between recorded steps no module has a hook.
+thread. Between recorded steps no module has a hook, but for one on a model that has two modes
+(`validation`).
 """
 
 from __future__ import annotations
