@@ -314,7 +314,6 @@ def on_output_in_graph(
     module: nn.Module, change: Callable[[nn.Module, Any], Any]
 ) -> RemovableHandle:
     """As `on_output`, but only in what torch.compile traces, as a part of the graph."""
-
     return module.register_forward_hook(_GraphHook(change))
 
 
