@@ -3,7 +3,8 @@
 #   make test    the whole test suite
 #   make check   formatting, lint and types
 #   make bench   the measurements behind the README's tables
-# Beside them: `make page` builds the front end in web/, `make gpu` runs all that needs a CUDA device
+# Beside them: `make page` builds the front end in web/, `make screenshot` draws docs/page.png with
+# it, `make gpu` runs all that needs a CUDA device
 # with the python3 that is there.
 # Each makes .venv when it is missing and installs torch and the package first.
 
@@ -11,7 +12,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 READY := .venv/.ready
 
-.PHONY: demo test check bench gpu page browser clean
+.PHONY: demo test check bench gpu page browser screenshot clean
 
 demo: $(READY)
 	.venv/bin/lampwork demo
@@ -35,6 +36,9 @@ gpu:
 
 page:
 	cd web && npm ci --no-audit --no-fund && npm run build
+
+screenshot: $(READY) browser
+	$(PY) docs/screenshot.py
 
 # tests/web drives a browser. Where there is none and it cannot be installed, they are skipped.
 browser:

@@ -1,4 +1,4 @@
-"""Makes docs/page.png: the page over a run of `lampwork demo`, drawn by headless Chromium.
+"""Makes docs/page.png: the page over `lampwork demo --broken`, drawn by headless Chromium.
 
 With `--all FOLDER` every view is drawn there, wide and narrow, light and dark, in both languages,
 to be looked at.
@@ -83,18 +83,25 @@ def main() -> None:
     folder = parser.parse_args().all
     with tempfile.TemporaryDirectory() as place:
         runs = Path(place) / "runs"
+        demo(runs, "--broken")
         if folder is not None:
-            demo(runs, "--broken")
-        demo(runs)
+            demo(runs, "--epochs", "10")
         with viewing(runs) as home, browsing() as browser:
             if folder is None:
                 page = HERE / "page.png"
-                shot(browser, f"{home}#/demo/{LAYER}", page, width=1280, height=1010, whole=False)
+                shot(
+                    browser,
+                    f"{home}#/demo-broken/{LAYER}",
+                    page,
+                    width=1280,
+                    height=1010,
+                    whole=False,
+                )
                 print(page)
                 return
             folder.mkdir(parents=True, exist_ok=True)
-            run = sorted(path.name for path in runs.iterdir())[-1]
             for view in VIEWS:
+                run = "demo-broken" if view in ("overview", "compare") else "demo"
                 path = LAYER if view == "layers" else view
                 for size, width in WIDTHS.items():
                     for scheme, language in (("light", "en"), ("dark", "zh")):
