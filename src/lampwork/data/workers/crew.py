@@ -6,6 +6,7 @@ a pipe to it, its memory and what tells that it died, and for all of them one pi
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import select
@@ -83,7 +84,7 @@ class Crew:
             shared = memory.mapped(fd)
             board = Notices(shared)
             board.working(IDLE, 0)
-            desk = Desk(number, tasks, answers, fd, os.getpid(), self._by_kernel)
+            desk = Desk(number, tasks, answers, fd, os.getpid(), self._by_kernel, gc.isenabled())
             process = start(desk, self.shipment)
         except BaseException:
             channel.close(sender)

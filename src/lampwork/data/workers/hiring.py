@@ -7,7 +7,10 @@ ones would; but only while the dataset and what goes with it are unchanged (`fin
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch.multiprocessing
@@ -104,6 +107,22 @@ def _unchanged(kept: Kept, loader: DataLoader, digest: bytes) -> bool:
     return as_before and kept.crew.alive and not kept.crew.is_rested_out
 
 
+@contextlib.contextmanager
+def _collecting_nothing() -> Iterator[None]:
+    """No cyclic garbage is collected from before a fork until the worker has set it aside.
+
+    Garbage of the trainer may hold tensors on a CUDA device, and freeing one in a forked process
+    aborts it.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def _new(loader: DataLoader, dataset: Any) -> tuple[Crew, bool]:
     own = loader.multiprocessing_context or torch.multiprocessing
     forked = own.get_start_method() == "fork"
@@ -124,7 +143,8 @@ def _new(loader: DataLoader, dataset: Any) -> tuple[Crew, bool]:
 
     def start(desk: Desk, shipment: Shipment) -> Any:
         process = process_of(target=work, args=(desk, *given, shipment), daemon=True)
-        process.start()
+        with _collecting_nothing():
+            process.start()
         return process
 
     crew = Crew(start, loader.num_workers, loader._budget(), shipment, by_kernel=forked)

@@ -7,6 +7,7 @@ trainer's death the kernel kills it, or a thread that waits for that death does 
 from __future__ import annotations
 
 import contextlib
+import gc
 import pickle
 import random
 import select
@@ -62,6 +63,8 @@ class Desk:
     """Process id."""
     killed_by_kernel: bool
     """Whether the kernel can be asked to end the worker with the trainer, see `tether`."""
+    collects: bool
+    """Whether cyclic garbage is collected, as in the trainer."""
 
     def __getstate__(self) -> dict[str, Any]:
         # Pickled only while a process is started, which then gets the descriptors as well.
@@ -84,6 +87,9 @@ def work(desk: Desk, job: Job | None, dataset: Any, shipment: Shipment) -> None:
         dataset: whose: of a forked worker, which inherits them. For others both are None.
         shipment: where a pair of the two lies that is told of with an epoch.
     """
+    gc.freeze()  # what a forked worker inherits is not its to free, see `hiring`
+    if desk.collects:
+        gc.enable()
     close_trainers_ends()
     die_with(desk.trainer, by_kernel=desk.killed_by_kernel)
     signal_handling._set_worker_signal_handlers()
