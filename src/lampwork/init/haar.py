@@ -14,8 +14,8 @@ from torch import Tensor
 from lampwork._native.philox import Box
 from lampwork.init.draws import Draws
 
-_BLOCK = 128
-"""Reflections that are applied at a time."""
+_BLOCK, _LARGE_BLOCK, _LARGE = 128, 256, 1024
+"""Reflections that are applied at a time; more of them where there are more columns than this."""
 
 
 def orthonormal_columns(q: Tensor, draws: Draws) -> Tensor:
@@ -29,11 +29,12 @@ def orthonormal_columns(q: Tensor, draws: Draws) -> Tensor:
         `q`; its columns are orthonormal to rounding.
     """
     rows, columns = q.shape
-    for first in reversed(range(0, columns, _BLOCK)):
-        count = min(_BLOCK, columns - first)
+    at_a_time = _LARGE_BLOCK if columns > _LARGE else _BLOCK
+    for first in reversed(range(0, columns, at_a_time)):
+        count = min(at_a_time, columns - first)
         block = q.new_empty(rows - first, count)
         draws.block_(block, Box(first * columns + first, (columns, 1)))
-        _apply(q[first:, first:], *_reflections(block))
+        _put_before(q[first:, first:], *_reflections(block))
     return q
 
 
@@ -53,20 +54,22 @@ def _reflections(gauss: Tensor) -> tuple[Tensor, Tensor]:
     return gauss.mul_(scale), sign
 
 
-def _apply(q: Tensor, v: Tensor, sign: Tensor) -> None:
+def _put_before(q: Tensor, v: Tensor, sign: Tensor) -> None:
     """Puts the product of the reflections, with signs, before what q holds beyond their number.
 
     With the signs the matrix is uniform over all (Mezzadri 2007).
     """
     count = v.shape[1]
-    head, tail, inner = v[:count], v[count:], q[count:, count:]
     # The product is I − v·T·vᵀ, with this for the inverse of T.
     inverse = (v.T @ v).triu_(1)
     inverse.diagonal().fill_(0.5)
-    left = torch.linalg.solve_triangular(inverse, head.T * sign, upper=True)
-    q[:, :count] = (v @ left).neg_()
-    q[:count, :count].diagonal().add_(sign)
-    if inner.numel():
-        right = torch.linalg.solve_triangular(inverse, tail.T @ inner, upper=True)
-        q[:count, count:] = (head @ right).neg_()
-        inner.addmm_(tail, right, alpha=-1.0)
+    t = torch.linalg.solve_triangular(
+        inverse, torch.eye(count, dtype=v.dtype, device=v.device), upper=True
+    )
+    across = q.new_empty(count, q.shape[1])
+    torch.mul(v[:count].T, sign, out=across[:, :count])
+    torch.mm(v[count:].T, q[count:, count:], out=across[:, count:])
+    q[:, :count] = 0.0
+    q[:count, count:] = 0.0
+    q.diagonal()[:count] = sign
+    q.addmm_(v, t @ across, alpha=-1.0)
