@@ -17,6 +17,9 @@ from lampwork.init.draws import Draws
 _BLOCK, _LARGE_BLOCK, _LARGE = 128, 256, 1024
 """Reflections that are applied at a time; more of them where there are more columns than this."""
 
+_TILE = 64
+"""Sizes are multiples of it inside."""
+
 
 def orthonormal_columns(q: Tensor, draws: Draws) -> Tensor:
     """Fills a matrix with a Haar-distributed one of orthonormal columns.
@@ -29,17 +32,22 @@ def orthonormal_columns(q: Tensor, draws: Draws) -> Tensor:
         `q`; its columns are orthonormal to rounding.
     """
     rows, columns = q.shape
+    height, width = (-(-size // _TILE) * _TILE for size in q.shape)
+    # Products of whole tiles come out the same whatever the number of threads.
+    whole = q if (height, width) == (rows, columns) else q.new_zeros(height, width)
     at_a_time = _LARGE_BLOCK if columns > _LARGE else _BLOCK
     for first in reversed(range(0, columns, at_a_time)):
         count = min(at_a_time, columns - first)
-        block = q.new_empty(rows - first, count)
-        draws.block_(block, Box(first * columns + first, (columns, 1)))
-        _put_before(q[first:, first:], *_reflections(block))
-    return q
+        padded = min(at_a_time, width - first)
+        block = q.new_zeros(height - first, padded)
+        draws.block_(block[: rows - first, :count], Box(first * columns + first, (columns, 1)))
+        sign = _reflect(block[: rows - first, :count])
+        _put_before(whole[first:, first:], block, sign)
+    return q if whole is q else q.copy_(whole[:rows, :columns])
 
 
-def _reflections(gauss: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit vectors v of reflections I − 2vvᵀ, one a column, and the signs of R's diagonal.
+def _reflect(gauss: Tensor) -> Tensor:
+    """Makes columns unit vectors v of reflections I − 2vvᵀ; gives the signs of R's diagonal.
 
     What lies above the diagonal of the Gaussian matrix is not used.
     """
@@ -51,7 +59,8 @@ def _reflections(gauss: Tensor) -> tuple[Tensor, Tensor]:
     # digits. Its square is 2|x|(|x| + |x₁|).
     scale = 1.0 / (2.0 * norm * (norm + diagonal.abs())).sqrt()
     diagonal -= sign * norm
-    return gauss.mul_(scale), sign
+    gauss.mul_(scale)
+    return sign
 
 
 def _put_before(q: Tensor, v: Tensor, sign: Tensor) -> None:
@@ -67,9 +76,10 @@ def _put_before(q: Tensor, v: Tensor, sign: Tensor) -> None:
         inverse, torch.eye(count, dtype=v.dtype, device=v.device), upper=True
     )
     across = q.new_empty(count, q.shape[1])
-    torch.mul(v[:count].T, sign, out=across[:, :count])
+    across[:, :count] = 0.0
+    torch.mul(v[: len(sign)].T, sign, out=across[:, : len(sign)])
     torch.mm(v[count:].T, q[count:, count:], out=across[:, count:])
     q[:, :count] = 0.0
     q[:count, count:] = 0.0
-    q.diagonal()[:count] = sign
+    q.diagonal()[: len(sign)] = sign
     q.addmm_(v, t @ across, alpha=-1.0)
