@@ -1,8 +1,9 @@
 """Question: what does torch.compile make of a watched model, and what does watching cost there?
 
 An MLP of five linear layers under Inductor with `fullgraph=True`, watched every tenth of 1,000
-steps: how many graphs, graph breaks and recompilations, and whether 20 steps leave weights that are
-bitwise those without watching. Blocks of ten steps alternate, bare and watched, on two twins.
+steps: how many graphs (a recompilation would be one more) and graph breaks, and whether 20 steps
+leave weights that are bitwise those without watching. Blocks of ten steps alternate, bare and
+watched, on two twins.
 
     python benchmarks/bench_watch_compiled.py [--quick]
 
@@ -81,7 +82,6 @@ def main() -> None:
             watched.steps(steps - 20)
             facts[f"every {label}: graphs in {steps} steps"] = counters["stats"]["unique_graphs"]
             facts[f"every {label}: graph breaks"] = sum(counters["graph_break"].values())
-            facts[f"every {label}: recompilations"] = len(counters.get("recompiles", {}))
             watched.stop()
             torch.compiler.reset()
             watched = Compiled(folder, every)
