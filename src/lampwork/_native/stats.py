@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
@@ -38,6 +39,7 @@ __all__ = [
     "Flags",
     "RawRow",
     "alive",
+    "prepare",
     "read",
     "read_with_channels",
     "rows_of",
@@ -87,6 +89,27 @@ def _on(device: torch.device) -> ModuleType | None:
         log.warning("statistics on %s take longer: Triton does not run there (%s)", device, error)
         return None
     return stats_cuda
+
+
+def prepare(tensors: Iterable[Tensor]) -> None:
+    """Have the kernels built that tensors of these types and CUDA devices will need.
+
+    Building takes seconds the first time on a machine, which are not to be part of a step.
+    """
+    for device, dtype in dict.fromkeys((t.device, t.dtype) for t in tensors if t.is_cuda):
+        cuda = _on(device)
+        if cuda is None:
+            continue
+        for kind in dict.fromkeys((dtype, torch.float32, torch.bfloat16)):
+            example = torch.zeros(2, 2, dtype=kind, device=device)
+            cuda.read(example)
+            cuda.read(example, 1)
+            if kind is dtype and cuda.Many.takes(example):
+                many, other = cuda.Many(), torch.empty_like(example)
+                many.add(example)
+                many.add(example, copy_to=other.data_ptr())
+                many.add(example, minus=other.data_ptr())
+                many.rows()
 
 
 def _code(values: Tensor) -> int | None:

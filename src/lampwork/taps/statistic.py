@@ -9,7 +9,7 @@ from torch._C import _functorch as functorch  # pyright: ignore[reportAttributeA
 from lampwork._native import stats
 from lampwork._native.arrival import Arrival
 from lampwork._native.collected import Collected, Flags, RawRow, rows_of
-from lampwork._native.stats import Batch
+from lampwork._native.stats import Batch, prepare
 
 __all__ = [
     "Arrival",
@@ -23,6 +23,7 @@ __all__ = [
     "has_1d_convolutions",
     "measure",
     "measure_with_channels",
+    "prepare",
     "readable",
     "rows_of",
 ]

@@ -30,7 +30,7 @@ from lampwork._core.errors import InputError, RecordError
 from lampwork.record import runs
 from lampwork.record.writer import Writer
 from lampwork.taps import select
-from lampwork.taps.statistic import Flags
+from lampwork.taps.statistic import Flags, prepare
 from lampwork.taps.tap import on_optimizer_step
 from lampwork.watching.activations import Activations, Key
 from lampwork.watching.deliveries import Deliveries, numbers
@@ -124,6 +124,7 @@ class Watch:
         self._notes: dict[str, Any] = {}
         self._optimizers: list[str] = []
         self._stepping: list[Optimizer] = []
+        prepare(self._model.parameters())
         self._began = self._step_began = monotonic_s()
         self._cost_before_s = 0.0
         count = Guard(self._untap)  # its own: steps are counted on where recording was given up

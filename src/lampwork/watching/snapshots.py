@@ -7,6 +7,9 @@ would give pictures of another batch each time, augmented and with dropout.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 
@@ -49,7 +52,14 @@ class Snapshots:
         return True
 
     def take(self) -> list[Snapshot]:
-        """Pictures of the model as it is now, on the CPU; empty where there is nothing to see."""
+        """Pictures of the model as it is now, on the CPU; empty where there is nothing to see.
+
+        The only place where watching waits for a device: seldom, and at most `SHARE` of the time.
+        """
+        with _waiting_allowed():
+            return self._taken()
+
+    def _taken(self) -> list[Snapshot]:
         began = monotonic_s()
         probe = self._waiting.probe
         images = None if probe is None else probe.images
@@ -63,6 +73,20 @@ class Snapshots:
         found = on_cpu(shots)
         self._spent_s += monotonic_s() - began
         return found
+
+
+@contextmanager
+def _waiting_allowed() -> Iterator[None]:
+    """Whatever `torch.cuda.set_sync_debug_mode` says of the user's own training."""
+    if not torch.cuda.is_initialized() or not torch.cuda.get_sync_debug_mode():
+        yield
+        return
+    mode = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("default")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(mode)
 
 
 def _seen(probe: Probe) -> list[Snapshot]:
