@@ -196,7 +196,9 @@ def _reads(keys: list[tuple[str, int, int, str]], rows: list[Tensor]) -> list[Re
     shapes = table[:, 0, WIDTH:]
     # Where a graph went backward twice the rows were added, minima and all: they tell nothing.
     once = table[:, 0, 0] == torch.where(shapes < 0, 1.0, shapes).prod(1)
-    empty = torch.from_numpy(empty_row()).to(table.device)
+    empty = torch.zeros(WIDTH, dtype=torch.float64, device=table.device)
+    for column in (i for i, value in enumerate(empty_row()) if value):  # nothing waits for a device
+        empty[column] = math.copysign(math.inf, empty_row()[column])
     table = torch.where(once[:, None, None], table[:, :, :WIDTH], empty)
     return [
         Read(*key, shape, output, gradient)
