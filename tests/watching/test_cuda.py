@@ -17,7 +17,7 @@ def network():
     """Convolutions in place and not, with a silent channel."""
     torch.manual_seed(0)
     model = nn.Sequential(
-        nn.Conv2d(3, 8, 3),
+        nn.Conv2d(3, 8, 3, bias=False),  # before a norm its gradient would be rounding alone
         nn.BatchNorm2d(8),
         nn.ReLU(inplace=True),
         nn.Flatten(),
@@ -30,11 +30,16 @@ def network():
     return model
 
 
-def train(model, optimizer, device, steps, run=None, scaler=None):
-    """Steps on one batch, without anything that waits for the device."""
+def batch_on(device):
+    """Images and labels, always the same; the copy waits for the device."""
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(4, 3, 8, 8, generator=generator).to(device)
-    y = torch.randint(10, (4,), generator=generator).to(device)
+    return x, torch.randint(10, (4,), generator=generator).to(device)
+
+
+def train(model, optimizer, batch, steps, run=None):
+    """Steps on one batch, without anything that waits for the device."""
+    x, y = batch
     for _ in range(steps):
         optimizer.zero_grad(set_to_none=False)
         loss = F.cross_entropy(model(x), y)
@@ -48,13 +53,14 @@ def record(device, folder, *, strict=False, make=torch.optim.SGD, **options):
     """What a run of five steps on a device left behind, and its model."""
     model = network().to(device)
     optimizer = make(model.parameters(), lr=0.1, **options)
+    batch = batch_on(device)
     with lw.watch(model, every=1, dir=folder, name=str(device), pictures=False) as run:
-        train(model, optimizer, device, 1, run)
+        train(model, optimizer, batch, 1, run)
         if strict:
             torch.cuda.synchronize()
             torch.cuda.set_sync_debug_mode("error")
         try:
-            train(model, optimizer, device, 4, run)
+            train(model, optimizer, batch, 4, run)
         finally:
             if strict:
                 torch.cuda.set_sync_debug_mode("default")
@@ -111,7 +117,7 @@ def test_weights_are_those_without_us(tmp_path):
     try:
         _, watched = record("cuda", tmp_path)
         bare = network().cuda()
-        train(bare, torch.optim.SGD(bare.parameters(), lr=0.1), "cuda", 5)
+        train(bare, torch.optim.SGD(bare.parameters(), lr=0.1), batch_on("cuda"), 5)
     finally:
         torch.use_deterministic_algorithms(False)
     for name, value in bare.state_dict().items():

@@ -35,8 +35,8 @@ def nonfinite(record: Record) -> Iterator[Finding]:
     Not accused: models that take NaN for "missing" and fill it themselves; minus infinity, which
     is a mask.
 
-    Known limits: between recorded steps a batch is looked at only where the loss becomes NaN, and
-    then only on the CPU.
+    Known limits: only the batches of recorded steps are looked at. What one in between spoils is
+    named by the first module whose output shows it (`act-nonfinite`), on the CPU.
 
     Source: sklearn.utils.validation.check_array, which refuses such input for the same reason.
 
