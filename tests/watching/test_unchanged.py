@@ -376,6 +376,8 @@ def test_a_model_may_be_compiled_inside_the_block(tmp_path):
             one[:, COLUMN[column]] = other[:, COLUMN[column]] = 0
         for column in ("sum", "sumsq"):
             at = COLUMN[column]
-            np.testing.assert_allclose(one[:, at], other[:, at], rtol=1e-12, atol=1e-14, err_msg=key)
+            np.testing.assert_allclose(
+                one[:, at], other[:, at], rtol=1e-12, atol=1e-14, err_msg=key
+            )
             one[:, at] = other[:, at] = 0
         np.testing.assert_array_equal(one, other, err_msg=key)
