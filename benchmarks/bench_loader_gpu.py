@@ -12,6 +12,7 @@ Caveat: the samples cost a copy each and no decoding, so that what is measured i
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -82,6 +83,8 @@ def main() -> None:
             makers: dict[str, Callable[[], Iterable[Any]]] = {
                 way: partial(loader, way, dataset, workers) for way in WAYS
             }
+            # A worker of torch's aborts when it collects garbage of ours that holds CUDA tensors.
+            gc.disable()
             seconds = in_turn(makers, rounds, epoch_s)
             label = f"3×224×224 {name}, batch {BATCH}, {workers} workers"
             for way in WAYS:

@@ -79,8 +79,8 @@ def main() -> None:
             old = torch.randn(count, device="cuda").to(dtype)
             place, twin = torch.empty_like(old), old.clone()
             new = old * 1.01
-            many.add(old, copy_to=place.data_ptr())
-            many.add(new, minus=twin.data_ptr())
+            many.add(old, old=place.data_ptr(), keep=True)
+            many.add(new, old=twin.data_ptr(), compare=True)
             kept.append((old, place, new, twin))
     rows = rows_of(many.rows())
     torch.cuda.synchronize()
