@@ -1,11 +1,7 @@
 """The order of an epoch against torch's own samplers: indices, random states, resuming."""
 
-import ast
 import itertools
-import json
-import random
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import example, given, settings
@@ -14,120 +10,28 @@ from torch.utils.data import (
     BatchSampler,
     DistributedSampler,
     RandomSampler,
-    Sampler,
     SequentialSampler,
-    SubsetRandomSampler,
-    WeightedRandomSampler,
 )
 
 from lampwork._core.errors import InputError
-from lampwork.data import DistributedOrder
 from lampwork.data.drawn import random_state
 from lampwork.data.order import order_of
-
-END = "end"
-RANKS = (3, 1)
-"""Three ranks, of which this is the second: for the samplers that know of them."""
-
-KNOWN = [
-    "sequential",
-    "random",
-    "random, many",
-    "random, generator",
-    "random, generator, many",
-    "distributed",
-    "distributed, cut",
-    "distributed, plain",
-    "ours",
-    "ours, padded",
-    "ours, cut",
-    "ours, plain",
-]
-DRAWN = ["replacement", "replacement, generator", "weighted", "subset", "subset, generator"]
-
-
-class Sized:
-    """A dataset of which only the length is ever asked for."""
-
-    def __init__(self, size):
-        self.size = size
-
-    def __len__(self):
-        return self.size
-
-
-def sampler_of(kind, size, generator=None, many=None, ranks=(1, 0)):
-    """A sampler of torch's, or our `DistributedOrder`; `generator` where the kind says so."""
-    data, weights = Sized(size), torch.arange(1.0, size + 1)
-    generator = generator if "generator" in kind else None
-    many = many if "many" in kind else None
-    torchs = {"cut": {"drop_last": True}, "plain": {"shuffle": False}}
-    ours = {"padded": {"pad": True}, **torchs}
-    match kind.split(", ")[0]:
-        case "sequential":
-            return SequentialSampler(data)
-        case "random":
-            return RandomSampler(data, num_samples=many, generator=generator)
-        case "distributed":
-            return DistributedSampler(data, *ranks, **torchs.get(kind.split(", ")[-1], {}))
-        case "ours":
-            return DistributedOrder(data, *ranks, **ours.get(kind.split(", ")[-1], {}))
-        case "replacement":
-            return RandomSampler(data, replacement=True, num_samples=many, generator=generator)
-        case "weighted":
-            return WeightedRandomSampler(weights, 2 * size, generator=generator)
-        case _:
-            return SubsetRandomSampler(range(5, size + 5), generator=generator)
-
-
-def plain(index):
-    """An index as torch's samplers give it."""
-    if isinstance(index, torch.Tensor):
-        assert (index.dtype, index.dim(), index.device.type) == (torch.int64, 1, "cpu")
-        return index.tolist()
-    return list(index) if isinstance(index, range) else index
-
-
-def batched(sampler, batch_size, drop_last):
-    """The batch sampler that torch's loader makes of these."""
-    return None if batch_size is None else BatchSampler(sampler, batch_size, drop_last)
-
-
-def ask(iterator):
-    """The next index, or `END`."""
-    try:
-        return plain(next(iterator))
-    except StopIteration:
-        return END
-
-
-def drawn(iterator, generator, most=1000):
-    """Up to so many indices, the end included, with the random states after each."""
-    found = []
-    while len(found) < most and (not found or found[-1][0] != END):
-        found.append((ask(iterator), torch.get_rng_state(), generator.get_state()))
-    return found
-
-
-def same(one, other):
-    """Whether indices and random states are alike."""
-    return len(one) == len(other) and all(
-        a[0] == b[0] and torch.equal(a[1], b[1]) and torch.equal(a[2], b[2])
-        for a, b in zip(one, other, strict=True)
-    )
-
-
-def indices(found):
-    """What was drawn, without the random states."""
-    return [index for index, *_ in found if index != END]
-
-
-def through_text(state):
-    """The state as another process reads it, written as Python's literals and as JSON."""
-    literal = ast.literal_eval(repr(state))
-    assert literal == state
-    return json.loads(json.dumps(literal))
-
+from tests.data.orders import (
+    DRAWN,
+    END,
+    KNOWN,
+    RANKS,
+    Sized,
+    ask,
+    batched,
+    drawn,
+    indices,
+    rest_of,
+    same,
+    sampler_of,
+    through_text,
+)
+from tests.data.test_drawn import Custom, lists
 
 cases = {
     "size": st.integers(1, 40),
@@ -397,191 +301,6 @@ def test_the_epoch_is_read_at_the_first_index(kind):
     assert found == list(sampler)
     sampler.set_epoch(4)
     assert found != list(sampler)
-
-
-# Samplers that are not known
-
-
-class Custom(Sampler):
-    """Yields what its function makes of its size; asked before its first index, or eagerly."""
-
-    def __init__(self, make, size=20, eager=False):
-        self.make, self.size, self.eager = make, size, eager
-
-    def __iter__(self):
-        made = (index for _ in range(1) for index in self.make(self.size))
-        return iter(list(made)) if self.eager else made
-
-
-def by_python(size):
-    """A shuffled list, from Python's generator."""
-    return random.sample(range(size), size)
-
-
-def by_numpy(size):
-    """A shuffled list, from numpy's generator."""
-    return np.random.permutation(size).tolist()
-
-
-def by_torch(size):
-    """A shuffled list, from torch's generator."""
-    return torch.randperm(size).tolist()
-
-
-def one_by_one(size):
-    """Numbers that are drawn when they are asked for, from two generators."""
-    return (random.randrange(1000) + int(torch.randint(1000, ())) for _ in range(size))
-
-
-def lists(size):
-    """Batches of a shuffled order."""
-    order = torch.randperm(size).tolist()
-    return [order[:3], order[3:4], order[4:]]
-
-
-MAKERS = [by_python, by_numpy, by_torch, one_by_one, lists]
-
-
-def seed_all(seed):
-    """Seed the global generators of torch, Python and numpy."""
-    torch.manual_seed(seed)
-    random.seed(seed)
-    np.random.seed(seed)
-
-
-@pytest.mark.parametrize("eager", [False, True])
-@pytest.mark.parametrize("own_batches", [False, True])
-@pytest.mark.parametrize("make", MAKERS)
-def test_a_sampler_of_the_users_own_goes_on(make, own_batches, eager):
-    """Its indices are passed on as they are, and come again from the random state of then."""
-    sampler = Custom(make, eager=eager)
-    given = (None, sampler) if own_batches else (sampler, None)
-    seed_all(1)
-    expected = list(sampler)
-    seed_all(1)
-    order = order_of(*given)
-    had = [next(order) for _ in range(2)]
-    state = through_text(order.state(batches=1, taken=len(had[0]) if make is lists else 1))
-    assert had + rest_of(order) == expected
-
-    seed_all(2)
-    outside = random_state()
-    order = order_of(*given, state=state)
-    assert order.taken == state["taken"]
-    assert order.state(batches=1, taken=state["taken"]) == state
-    assert rest_of(order) == expected[1:]
-    assert random_state() == outside
-
-
-def rest_of(order):
-    """All that is left, as it is given."""
-    return list(iter(lambda: next(order, END), END))
-
-
-@pytest.mark.parametrize("eager", [False, True])
-@pytest.mark.parametrize("make", MAKERS)
-def test_what_torch_began_is_gone_on_with(make, eager):
-    """A loader of torch's has the iterator made and then draws a seed: neither is in the way."""
-
-    def begin(**state):
-        before = random_state()
-        started = iter(sampler)
-        torch.empty((), dtype=torch.int64).random_()
-        return order_of(sampler, None, started=started, before=before, **state)
-
-    sampler = Custom(make, eager=eager)
-    seed_all(1)
-    order = begin()
-    had = next(order)
-    state = through_text(order.state(batches=1, taken=len(had) if make is lists else 1))
-    expected = rest_of(order)
-    seed_all(2)
-    assert rest_of(begin(state=state)) == expected
-
-
-@pytest.mark.parametrize("indices", [range(9), list("abcdefghi"), [None] * 9, [(1, 2)] * 9])
-@pytest.mark.parametrize("eager", [False, True])
-def test_a_sampler_that_draws_nothing_has_a_small_state(indices, eager):
-    """Whatever its indices are, no random state is kept of a sampler that needs none."""
-    sampler = Custom(lambda _: indices, eager=eager)
-    before, started = random_state(), iter(sampler)
-    torch.empty((), dtype=torch.int64).random_()
-    order = order_of(sampler, BatchSampler(sampler, 2, False), started=started, before=before)
-    next(order)
-    state = order.state(batches=1, taken=2)
-    assert len(repr(state)) < 100
-    order = order_of(sampler, BatchSampler(sampler, 2, False), state=through_text(state))
-    assert list(itertools.chain(*rest_of(order))) == list(indices)[2:]
-
-
-class Stateful(Custom):
-    """Counts its epochs itself; tells the count, in a dict that it goes on to use, and loads it."""
-
-    def __init__(self):
-        super().__init__(None)
-        self.told = {"epochs": 0}
-
-    def __iter__(self):
-        self.told["epochs"] += 1
-        return iter(np.random.RandomState(self.told["epochs"]).permutation(self.size).tolist())
-
-    def state_dict(self):
-        return self.told
-
-    def load_state_dict(self, state):
-        self.told = state
-
-
-@pytest.mark.parametrize("begun", [False, True])
-def test_a_sampler_that_has_a_state_tells_it(begun):
-    """What its `state_dict` told before it was asked is loaded; its epochs go on from there.
-
-    Also where torch's loader has asked it for an iterator before the state came.
-    """
-    sampler = Stateful()
-    list(order_of(sampler, None))
-    order = order_of(sampler, None)
-    had = [next(order) for _ in range(7)]
-    state = through_text(order.state(batches=4, taken=4))
-    expected = had[4:] + rest_of(order)
-    next_epoch = list(order_of(sampler, None))
-    other = Stateful()
-    for _ in range(2):
-        started = iter(other) if begun else None
-        assert rest_of(order_of(other, None, state=state, started=started)) == expected
-        assert list(order_of(other, None)) == next_epoch
-
-
-@pytest.mark.parametrize("size", [20, 2])
-def test_another_order_than_before_is_noticed(size):
-    """A sampler that cannot give the same again, or has less, is warned about, and goes on."""
-    sampler = Custom(lambda size: range(size))
-    order = order_of(sampler, None)
-    for _ in range(5):
-        next(order)
-    state = order.state(batches=4, taken=4)
-    other = order_of(Custom(lambda _: range(1, size + 1)), None, state=state)
-    with pytest.warns(UserWarning, match="Custom did not give the same 4 samples again"):
-        found = rest_of(other)
-    assert found == list(range(5, size + 1))
-
-
-def test_an_end_that_comes_too_early_is_noticed():
-    """That a sampler has less than was taken is told of indices of any kind."""
-    order = order_of(Custom(lambda _: "abc"), None)
-    assert [next(order) for _ in range(3)] == ["a", "b", "c"]
-    other = order_of(Custom(lambda _: "ab"), None, state=order.state(batches=3, taken=3))
-    with pytest.warns(UserWarning, match="Custom did not give the same 3 samples again"):
-        assert rest_of(other) == []
-
-
-def test_an_empty_batch_takes_a_turn():
-    """A sampler may give empty lists: each is gone past as a batch."""
-    sampler = Custom(lambda _: [[], [], [1], []])
-    order = order_of(None, sampler)
-    assert [next(order), next(order)] == [[], []]
-    assert order.taken == 2
-    assert rest_of(order_of(None, sampler, state=order.state(batches=2, taken=2))) == [[1], []]
 
 
 class Backwards(SequentialSampler):
