@@ -6,7 +6,6 @@ Forks its ranks after torch is loaded, so that this is paid once. Exits 0 if all
 """
 
 import functools
-import os
 import sys
 from datetime import timedelta
 
@@ -18,6 +17,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 
 import lampwork as lw
+from tests.ranks import forked
 
 RANKS = 4
 RULES = [
@@ -162,29 +162,5 @@ def both(square):
         raise SystemExit("FSDP over tensor parallelism differs from the whole tensor's values")
 
 
-def main():
-    """Forks the ranks and waits for them."""
-    children = []
-    for rank in range(RANKS):
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                run(rank, int(sys.argv[1]))
-                code = 0
-            except SystemExit as told:
-                print(f"rank {rank}: {told}", file=sys.stderr)
-            except BaseException:
-                import traceback
-
-                traceback.print_exc()
-            finally:
-                sys.stderr.flush()
-                os._exit(code)  # the parent alone ends as an interpreter does
-        children.append(child)
-    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-    sys.exit(max(abs(code) for code in codes))
-
-
 if __name__ == "__main__":
-    main()
+    forked(RANKS, lambda rank: run(rank, int(sys.argv[1])))

@@ -8,7 +8,6 @@ what one process computes for both ranks by `torch.autograd.grad`.
 
 import os
 import sys
-import traceback
 import warnings
 from datetime import timedelta
 
@@ -22,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 import lampwork
 from lampwork._native.stats import summary_row
 from lampwork.record.reader import Record
+from tests.ranks import forked
 from tests.watching.training import mlp, rows, seeded
 
 RANKS, STEPS = 2, 3
@@ -123,28 +123,6 @@ def run(rank, port, folder):
     dist.destroy_process_group()
 
 
-def main():
-    """Forks the ranks and waits for them."""
-    warnings.simplefilter("ignore")
-    children = []
-    for rank in range(RANKS):
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                run(rank, int(sys.argv[1]), sys.argv[2])
-                code = 0
-            except SystemExit as told:
-                print(f"rank {rank}: {told}", file=sys.stderr)
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                sys.stderr.flush()
-                os._exit(code)  # the parent alone ends as an interpreter does
-        children.append(child)
-    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-    sys.exit(max(abs(code) for code in codes))
-
-
 if __name__ == "__main__":
-    main()
+    warnings.simplefilter("ignore")
+    forked(RANKS, lambda rank: run(rank, int(sys.argv[1]), sys.argv[2]))

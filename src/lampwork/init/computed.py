@@ -8,7 +8,6 @@ between their weight is a plain attribute, and what is written there is gone wit
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -20,6 +19,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from lampwork._core.errors import InputError
+from lampwork.taps.forward import training
 
 _POWER_STEPS = 15
 """Of power iteration, as torch takes them when it parametrises a weight."""
@@ -65,13 +65,13 @@ class _Parametrised(Computed):
 
     @torch.no_grad()
     def value(self) -> Tensor:
-        with _training(self._list, False):  # spectral_norm moves its buffers in training
+        with training(self._list, False):  # spectral_norm moves its buffers in training
             return self._list()
 
     def write(self, values: Tensor) -> None:
         setattr(self.module, self.attribute, values)
         if any(isinstance(module, _SpectralNorm) for module in self._list):
-            with torch.no_grad(), _training(self._list, True):
+            with torch.no_grad(), training(self._list, True):
                 for _ in range(_POWER_STEPS):
                     self._list()
 
@@ -177,15 +177,3 @@ def write_through(weight: Computed, values: Tensor, name: str, cure: str) -> Non
             f"{name!r} would not be finite: its parametrisation divides by a norm, and some units "
             f"were to be zeros: {cure}"
         )
-
-
-@contextmanager
-def _training(parametrizations: nn.Module, flag: bool) -> Iterator[None]:
-    flags = [(module, module.training) for module in parametrizations.modules()]
-    try:
-        for module, _ in flags:
-            module.training = flag
-        yield
-    finally:
-        for module, before in flags:
-            module.training = before

@@ -143,24 +143,34 @@ def _shapes(tree: Any) -> str:
 @contextmanager
 def as_it_was(model: nn.Module) -> Iterator[None]:
     """Evaluation mode inside; flags, buffers and torch's random state restored afterwards."""
-    flags = [(module, module.training) for module in model.modules()]
     # A scripted module keeps its buffers elsewhere, and its inside is not seen anyway.
     eager = [module for module in model.modules() if isinstance(module._buffers, dict)]
     buffers = [(module, dict(module._buffers)) for module in eager]
     values = [(buffer, buffer._version, buffer.detach().clone()) for buffer in model.buffers()]
     devices = {p.device.index or 0 for p in model.parameters() if p.is_cuda}
-    with torch.random.fork_rng(devices=sorted(devices)):
+    with torch.random.fork_rng(devices=sorted(devices)), training(model, False):
         try:
-            # The flag alone: `train()` and `eval()` may be overridden to do more.
-            for module, _ in flags:
-                module.training = False
             yield
         finally:
-            for module, flag in flags:
-                module.training = flag
             for module, own in buffers:
                 module._buffers.update(own)
             with torch.no_grad():
                 for buffer, version, value in values:
                     if buffer._version != version:
                         buffer.copy_(value)
+
+
+@contextmanager
+def training(model: nn.Module, flag: bool) -> Iterator[None]:
+    """Training mode, or evaluation mode, inside; each module's own flag restored afterwards.
+
+    The flag alone: `train()` and `eval()` may be overridden to do more.
+    """
+    flags = [(module, module.training) for module in model.modules()]
+    try:
+        for module, _ in flags:
+            module.training = flag
+        yield
+    finally:
+        for module, before in flags:
+            module.training = before
