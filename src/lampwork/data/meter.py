@@ -198,9 +198,8 @@ class Meter:
 
     def _total(self) -> dict[str, float]:
         latest = self._pass
-        if latest is None:
-            return dict(self._past)
-        return {name: self._past[name] + getattr(latest, name) for name in _TOTALS}
+        new = {name: 0.0 if latest is None else getattr(latest, name) for name in _TOTALS}
+        return {name: self._past[name] + new[name] for name in _TOTALS}
 
     def go_on(self, latest: Pass) -> Pass:
         """The pass before the latest goes on in its place."""

@@ -85,7 +85,12 @@ class Witness:
 
         def notes() -> dict[str, Any]:
             found: dict[str, Any] = {}
-            self._guard(lambda: [found.update(part()) for part in parts])()
+
+            def gather() -> None:
+                for part in parts:
+                    found.update(part())
+
+            self._guard(gather)()
             return found
 
         return self._passes.rows, notes
