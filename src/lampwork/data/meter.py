@@ -198,7 +198,7 @@ class Meter:
 
     def _total(self) -> dict[str, float]:
         latest = self._pass
-        new = {name: 0.0 if latest is None else getattr(latest, name) for name in _TOTALS}
+        new = {name: 0 if latest is None else getattr(latest, name) for name in _TOTALS}
         return {name: self._past[name] + new[name] for name in _TOTALS}
 
     def go_on(self, latest: Pass) -> Pass:
