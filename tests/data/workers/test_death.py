@@ -201,6 +201,18 @@ def refuse(worker):
     raise LookupError(f"worker {worker} has no data")
 
 
+def refuse_late(worker):
+    """A `worker_init_fn` that fails, in the first worker after all others have."""
+    time.sleep(0.5 * (worker == 0))
+    raise LookupError(f"worker {worker} has no licence")
+
+
+def test_a_worker_that_could_not_begin_waits_for_its_turn_to_say_so():
+    """Its further tasks do not end it, so that its error is not taken for its death."""
+    text = error_of(DataLoader(Deeds(), num_workers=2, worker_init_fn=refuse_late), LookupError)
+    assert "worker 0 has no licence" in text
+
+
 def test_an_error_of_worker_init_fn_is_raised_with_its_type():
     """As by torch, with the first batch."""
     text = error_of(DataLoader(Deeds(), num_workers=2, worker_init_fn=refuse), LookupError)

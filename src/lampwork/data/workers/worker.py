@@ -116,7 +116,7 @@ class _Worker:
         self._unused: Any = None
         """A copy of what lies in the shipment, made while there was nothing else to do."""
         self._unable: ExceptionWrapper | None = None
-        """What went wrong at the beginning of the epoch: told with its first task, as by torch."""
+        """What went wrong at the beginning of the epoch: told with each of its tasks."""
         self._ended = False
         self._number = 0
         """Of the task in hand."""
@@ -229,8 +229,7 @@ class _Worker:
 
     def _outcome(self, task: Task) -> tuple[Content, Any, Fetched]:
         if self._unable is not None:
-            unable, self._unable = self._unable, None
-            return Content.ERROR, unable, Fetched()
+            return Content.ERROR, self._unable, Fetched()
         assert self._fetcher is not None
         try:
             self._stacking.slot = self._slots.take()
