@@ -118,15 +118,39 @@ def test_held_batches_are_never_overwritten(program, budget):
         assert len(arena.slots._slots) <= most + 1
 
 
-def test_slots_are_used_again(arena):
-    """A loop that holds two batches at a time needs three slots, however long it runs."""
+@pytest.mark.parametrize("stacked", [False, True], ids=["copied", "stacked in the slot"])
+def test_slots_are_used_again(arena, stacked, no_collector):
+    """A loop that holds two batches at a time needs three slots, however long it runs.
+
+    Without the garbage collector: what the worker stacked into a slot must not wait for it.
+    """
     used, window = set(), []
     for seed in range(200):
-        packed = arena.send(numbers(seed))
+        slot = arena.slots.take()
+        batch = in_the_slot(arena, slot, numbers(seed)) if stacked else numbers(seed)
+        packed = arena.send(batch, slot)
+        del batch
         used.add(packed.slot.index)
         window = [*window[-1:], arena.receive(packed)]
     assert used <= {0, 1, 2}
     assert content(window[1]) == content(numbers(199))
+
+
+@pytest.fixture
+def no_collector():
+    """No cyclic garbage is collected during the test."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def in_the_slot(arena, slot, batch):
+    """A batch of tensors as a worker stacks it."""
+    if not slot.size:
+        arena.slots.enlarge(slot, 1 << 16)
+    x, (y, array) = batch["x"], batch["y"]
+    x, y = (slot.empty(tensor.shape, tensor.dtype).copy_(tensor) for tensor in (x, y))
+    return {"x": x, "y": [y, array]}
 
 
 def test_dropped_batches_free_their_slot(arena):

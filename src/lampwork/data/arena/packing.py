@@ -52,9 +52,10 @@ def pack(value: Any, slot: Slot, slots: Slots) -> Packed:
         Exception: whatever pickling raises, the slot is free for another value then.
         OSError: there is no memory for a slot of this size.
     """
-    pieces: list[_Memory] = []
+    apart = _Pieces()
     file = io.BytesIO()
-    _Packer(file, pieces).dump(value)
+    _Packer(file, apart).dump(value)
+    pieces = apart.found
     pickled = file.getbuffer()
     tail = len(pieces) * _ENTRY + len(pickled)
     outside = sum(aligned(piece.size) for piece in pieces if not slot.holds(piece.address))
@@ -107,13 +108,39 @@ def _saved(piece: _Memory) -> _Memory:
 _MARK = bytearray(1)
 
 
-class _Packer(ForkingPickler):
-    """Pickles a value and collects the memory that is not to be in the pickle."""
+class _Pieces:
+    """The memory that is left out of a pickle, in the order of its buffers.
 
-    def __init__(self, file: io.BytesIO, pieces: list[_Memory]) -> None:
-        super().__init__(file, 5, True, self._out_of_band)
+    Apart from the pickler, which holds its callback and, until it dies, all that it has pickled:
+    a callback that held the pickler in turn would keep every batch, and so its slot, until the
+    next garbage collection.
+    """
+
+    def __init__(self) -> None:
+        self.found: list[_Memory] = []
+        self.announced: _Memory | None = None
+        """The tensor whose buffer comes next."""
+
+    def __call__(self, buffer: pickle.PickleBuffer) -> bool:
+        """Whether the buffer is to be in the pickle."""
+        if self.announced is not None:
+            self.found.append(self.announced)
+            self.announced = None
+            return False
+        raw = buffer.raw()
+        if raw.readonly or not raw.nbytes:  # neither tells its address
+            return True
+        memory = torch.frombuffer(raw, dtype=torch.uint8)
+        self.found.append(_Memory(memory.data_ptr(), raw.nbytes, memory))
+        return False
+
+
+class _Packer(ForkingPickler):
+    """Pickles a value but for its memory."""
+
+    def __init__(self, file: io.BytesIO, pieces: _Pieces) -> None:
+        super().__init__(file, 5, True, pieces)
         self._pieces = pieces
-        self._announced: _Memory | None = None
         self._by_storage: dict[tuple[int, int], Tensor] = {}
 
     def reducer_override(self, value: Any) -> Any:
@@ -138,7 +165,7 @@ class _Packer(ForkingPickler):
             address, size = storage.data_ptr(), storage.nbytes()
         else:
             self._by_storage[address, size] = tensor
-        self._announced = _Memory(address, size, tensor)
+        self._pieces.announced = _Memory(address, size, tensor)
         # Where an extent is 1 its stride is free, and told as it is.
         dense = tensor.is_contiguous() and 1 not in shape
         if dense and size == tensor.numel() * dtype.itemsize:
@@ -150,19 +177,6 @@ class _Packer(ForkingPickler):
             tensor.stride(),
             tensor.storage_offset(),
         )
-
-    def _out_of_band(self, buffer: pickle.PickleBuffer) -> bool:
-        """Called for each buffer in turn; the answer tells whether it is to be in the pickle."""
-        if self._announced is not None:
-            self._pieces.append(self._announced)
-            self._announced = None
-            return False
-        raw = buffer.raw()
-        if raw.readonly or not raw.nbytes:  # neither tells its address
-            return True
-        memory = torch.frombuffer(raw, dtype=torch.uint8)
-        self._pieces.append(_Memory(memory.data_ptr(), raw.nbytes, memory))
-        return False
 
 
 def is_plain(tensor: Tensor) -> bool:
