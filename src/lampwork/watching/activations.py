@@ -47,7 +47,7 @@ class Seen(NamedTuple):
     facts: dict[str, Any]
 
 
-@dataclass
+@dataclass(eq=False)
 class _Forward:
     """One forward pass of the whole model, and the backward that follows it."""
 
@@ -88,6 +88,7 @@ class Activations:
         self._model, self._modules, self._guard = model, modules, guard
         self._channels_first = has_1d_convolutions(model)
         self._forwards: list[_Forward] = []
+        self._reached: list[_Forward] = []
         self._root_taps: Taps | None = None
         self._taps: Taps | None = None
         self._compiled = CompiledTaps(modules)
@@ -138,6 +139,18 @@ class Activations:
             forwards=len(forwards),
         )
 
+    def backward_reached(self, *, cleared: bool) -> None:
+        """A backward pass comes to a parameter, and whether it finds no gradient there.
+
+        If so, what earlier passes since the last step had left was thrown away, as after a step
+        that a GradScaler skipped, and they are no part of the next step.
+        """
+        if cleared:
+            for forward in self._reached:
+                forward.forget()
+            self._forwards = [f for f in self._forwards if f not in self._reached]
+        self._reached = [forward for forward in self._forwards if forward.trained]
+
     def _take_compiled(self) -> list[tuple[Key, RawRow]]:
         rows: list[tuple[Key, RawRow]] = []
         for read in self._compiled.take() if self._compiled.traced else ():
@@ -153,7 +166,7 @@ class Activations:
     def _forget(self) -> None:
         for forward in self._forwards:
             forward.forget()
-        self._forwards = []
+        self._forwards, self._reached = [], []
 
     def _begin(self, visit: Visit, inputs: Inputs) -> None:
         if not visit.recomputed and torch.is_grad_enabled():

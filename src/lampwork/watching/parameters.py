@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 
 from lampwork.taps.statistic import Arrival, all_zero
 from lampwork.taps.tap import on_gradient
+from lampwork.watching import callers
 from lampwork.watching.activations import Key, Seen
 from lampwork.watching.guard import Guard
 from lampwork.watching.reading import Old, Reading, Rows
@@ -28,12 +29,17 @@ Groups = tuple[int, ...]
 class Parameters:
     """The parameters of one model.
 
+    Args:
+        model: the model.
+        guard: of all hooks.
+        reached: told of each backward pass of a recorded step whether it finds gradients cleared.
+
     Attributes:
         seen: what the record tells about each key, in the order of the model's parameters.
     """
 
-    def __init__(self, model: nn.Module, guard: Guard) -> None:
-        self._model, self._guard = model, guard
+    def __init__(self, model: nn.Module, guard: Guard, reached: Callable[..., None]) -> None:
+        self._model, self._guard, self._reached = model, guard, reached
         self._named = dict(model.named_parameters())
         self._owner = {
             f"{prefix}.{name}" if prefix else name: type(module).__name__
@@ -87,13 +93,23 @@ class Parameters:
     def _add_gradients(self, reading: Reading, optimizer: Optimizer) -> None:
         owned = self.owned_by(optimizer)
         # A fused optimizer divides by the scale of the GradScaler itself, after this hook.
-        scale = getattr(optimizer, "grad_scale", None)
+        own_scale = getattr(optimizer, "grad_scale", None)
+        scale, unscaled = self._scaled(optimizer)
         for name, parameter in self._ready():
             gradient = parameter.grad
             if gradient is not None:
-                if scale is not None and name in owned:
-                    gradient = gradient / scale
+                by = own_scale if name in owned else None if name in unscaled else scale
+                gradient = gradient if by is None else gradient / by
                 reading.add(Key("grad", name), gradient)
+
+    def _scaled(self, optimizer: Optimizer) -> tuple[Tensor | None, set[str]]:
+        """By what gradients of other optimizers, or of none, are too large; and which are not."""
+        scaler = callers.scaler()
+        if scaler is None:
+            return None, set()
+        others = [other for other in self._owned if callers.has_unscaled(scaler, other)]
+        unscaled = {name for other in others for name in self.owned_by(other)}
+        return callers.scale_of(scaler), unscaled
 
     @torch.no_grad()
     def after_step(self, *, again: bool) -> Rows:
@@ -106,14 +122,17 @@ class Parameters:
         self._old.add_updates(reading, self._named, again=again)
         return reading.rows()
 
-    def watch_stale_gradient(self, optimizer: Optimizer) -> None:
+    def watch_stale_gradient(self, optimizer: Optimizer | None = None) -> None:
         """From now, just after its step, to `stale_gradient`: look whether gradients are cleared.
 
-        A hook on one parameter sees its `grad` just before each backward pass adds to it.
+        A hook on one parameter sees its `grad` just before each backward pass adds to it. Before
+        the first step no optimizer is known; then any parameter will do.
         """
         self._clean, self._clean_for = [], optimizer
-        for parameter in self.owned_by(optimizer).values():
-            if parameter.grad is not None and parameter.is_leaf and parameter.requires_grad:
+        some = self.owned_by(optimizer).values() if optimizer else (p for _, p in self._ready())
+        for parameter in some:
+            known = optimizer is None or parameter.grad is not None
+            if known and parameter.is_leaf and parameter.requires_grad:
                 self._clean_handle = on_gradient(
                     parameter, self._guard(partial(self._look, parameter))
                 )
@@ -144,6 +163,7 @@ class Parameters:
             self._clean_handle = None
 
     def _look(self, parameter: nn.Parameter, _: Tensor) -> None:
+        self._reached(cleared=parameter.grad is None)
         self._clean.append(parameter.grad is None or all_zero(parameter.grad))
 
     def describe(self) -> None:

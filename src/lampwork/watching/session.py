@@ -32,6 +32,7 @@ from lampwork.record.writer import Writer
 from lampwork.taps import select
 from lampwork.taps.statistic import Flags, prepare
 from lampwork.taps.tap import on_optimizer_step
+from lampwork.watching import callers
 from lampwork.watching.activations import Activations, Key
 from lampwork.watching.deliveries import Deliveries, numbers
 from lampwork.watching.guard import Guard, log
@@ -114,7 +115,8 @@ class Watch:
         """Put the hooks on; the second half of `start`, or the first where a run may never come."""
         self._guard = Guard(self._untap)
         self._activations = Activations(self._model, self._modules, self._guard)
-        self._parameters = Parameters(self._model, self._guard)
+        reached = self._activations.backward_reached
+        self._parameters = Parameters(self._model, self._guard, reached)
         self._snapshots = Snapshots(self._model, self._guard) if self._pictures else None
         self._witness = Witness(self._model, lambda: self._schedule.due(self.step))
         self._ledger, self._loaders = Ledger(), Loaders()
@@ -130,6 +132,7 @@ class Watch:
         count = Guard(self._untap)  # its own: steps are counted on where recording was given up
         self._handles = on_optimizer_step(count(self._before_step), count(self._after_step))
         self._tap()
+        self._parameters.watch_stale_gradient()
 
     def stop(self) -> None:
         """Take all hooks off, finish the record and write `report.json`; idle the second time."""
@@ -303,7 +306,8 @@ class Watch:
     def _before_step(self, optimizer: Optimizer) -> None:
         if not self.steps_with(optimizer):
             return
-        self._leave_step(optimizer)  # one that raised
+        if optimizer in self._stepping:  # one that raised, or this one lies inside of it
+            self._forget_steps(optimizer, callers.depth(optimizer) - 1)
         self._stepping.append(optimizer)
         # An optimizer that is stepped by another one, which wraps it, makes no step of its own.
         if len(self._stepping) == 1:
@@ -313,7 +317,9 @@ class Watch:
 
     def _after_step(self, optimizer: Optimizer) -> None:
         self._parameters.note_optimizer(optimizer)
-        if not self._leave_step(optimizer) or self._stepping:
+        begun = self._stepping.count(optimizer)
+        self._forget_steps(optimizer, callers.depth(optimizer) - 1 if begun > 1 else 0)
+        if not begun or self._stepping:
             return
         if type(optimizer).__name__ not in self._optimizers:
             self._optimizers.append(type(optimizer).__name__)
@@ -324,12 +330,11 @@ class Watch:
         self.step += 1
         self._guard(self._await_step)(optimizer)
 
-    def _leave_step(self, optimizer: Optimizer) -> bool:
-        """Whether a step of this optimizer had begun."""
-        found = [i for i, other in enumerate(self._stepping) if other is optimizer]
-        if found:
-            del self._stepping[found[0] :]
-        return bool(found)
+    def _forget_steps(self, optimizer: Optimizer, running: int) -> None:
+        """Forget the steps of an optimizer inside of so many that are running, and all in them."""
+        places = [i for i, other in enumerate(self._stepping) if other is optimizer]
+        if len(places) > running:
+            del self._stepping[places[running] :]
 
     def _read_step(self, optimizer: Optimizer) -> None:
         assert self._writer is not None
@@ -363,11 +368,16 @@ class Watch:
             )
 
     def _read_closure(self, optimizer: Optimizer) -> None:
-        """What `step(closure)` computed, where nothing was computed before it."""
+        """What `step(closure)` computed: the gradients that were used last, and the outputs where
+        none were computed before it.
+        """
         taken = self._activations.take()
-        if taken.forwards and not self._notes["forwards"]:
-            before = [(key, row) for key, row in self._rows if key.kind != "grad"]
-            self._rows = before + taken.rows + self._parameters.gradients(optimizer)
+        if not taken.forwards:
+            return
+        before = [(key, row) for key, row in self._rows if key.kind != "grad"]
+        self._rows = before + self._parameters.gradients(optimizer)
+        if not self._notes["forwards"]:
+            self._rows += taken.rows
             self._notes |= {"training": taken.training, "forwards": taken.forwards}
             self._alive = self._alive + taken.alive
 
