@@ -17,6 +17,19 @@ def alive(
 def summaries(jobs: Buffer, threads: int, /) -> bytes: ...
 def same(jobs: Buffer, /) -> bytes: ...
 
+# launch.c
+def launch(
+    driver: int,
+    function: int,
+    stream: int,
+    programs: int,
+    threads: int,
+    shared: int,
+    constants: bytes,
+    /,
+    *numbers: int,
+) -> int: ...
+
 # philox.c
 def philox_fill(
     kind: int,

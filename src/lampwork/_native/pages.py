@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from contextlib import nullcontext
-from dataclasses import dataclass
 from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -39,14 +39,18 @@ class Page:
 
     Attributes:
         memory: float64, laid out as said above.
-        flags: the part of it that holds one byte for each channel.
+        address: of `memory`.
+        flags_address: of the part of it that holds one byte for each channel.
+        stream: the driver's handle of the stream; 0 also for the CPU.
     """
 
     def __init__(self, device: torch.device, stream: torch.cuda.Stream | None) -> None:
         self.memory = torch.empty(PAGE, dtype=torch.float64, device=device)
         self.memory[HEADS_AT:ROWS_AT].zero_()
-        self.flags = self.memory[FLAGS_AT:ROWS_AT].view(torch.uint8)
+        self.address = self.memory.data_ptr()
+        self.flags_address = self.address + 8 * FLAGS_AT
         self.closed = False
+        self.stream = 0 if stream is None else stream.cuda_stream
         self._stream = stream
         self._rows = self._parts = self._flags = 0
 
@@ -77,16 +81,14 @@ class Page:
             return Arrival(self.memory[FLAGS_AT:end])
 
 
-@dataclass(frozen=True, slots=True)
-class FarRow:
+class FarRow(NamedTuple):
     """A row that is in a page."""
 
     page: Page
     row: int
 
 
-@dataclass(frozen=True, slots=True)
-class FarFlags:
+class FarFlags(NamedTuple):
     """Which channels are alive, in a page."""
 
     page: Page
@@ -94,21 +96,33 @@ class FarFlags:
     channels: int
 
 
-_pages: dict[tuple[torch.device, int], Page] = {}
+_pages: dict[tuple[int, int], Page] = {}
 
 
-def place(device: torch.device, parts: int, channels: int = 0) -> tuple[Page, int, int, int]:
-    """A page of the current stream with the row, first part and first flag in it."""
-    stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
-    key = device, 0 if stream is None else stream.cuda_stream
+def place(index: int, parts: int, channels: int = 0) -> tuple[Page, int, int, int]:
+    """A page of the current stream with the row, first part and first flag in it.
+
+    Args:
+        index: of the CUDA device; -1 for the CPU, where Triton's interpreter writes.
+        parts: of the tensor that is about to be read.
+        channels: of it, whose flags are wanted.
+    """
+    # The public `current_stream` makes an object, which takes longer than all the rest here.
+    key = index, torch._C._cuda_getCurrentRawStream(index) if index >= 0 else 0
     with _lock:
         page = _pages.get(key)
         found = None if page is None else page.place(parts, channels)
         if page is None or found is None:
-            page = _pages[key] = Page(device, stream)
+            page = _pages[key] = _new(index)
             found = page.place(parts, channels)
         assert found is not None
     return page, *found
+
+
+def _new(index: int) -> Page:
+    if index < 0:
+        return Page(torch.device("cpu"), None)
+    return Page(torch.device("cuda", index), torch.cuda.current_stream(index))
 
 
 def release(pages: Collection[Page]) -> None:

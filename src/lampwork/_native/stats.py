@@ -132,7 +132,7 @@ def read(values: Tensor) -> RawRow:
     The columns `units` and `dead` are 0: they need to know which dimension holds the channels.
     """
     if values.is_cuda and (cuda := _on(values.device)) is not None:
-        return cuda.read(values.detach().resolve_neg())[0]
+        return cuda.read(_as_it_lies(values))[0]
     code = _code(values)
     if code is None and values.is_neg():
         return read(values.detach().resolve_neg())
@@ -142,6 +142,10 @@ def read(values: Tensor) -> RawRow:
     assert _kernels is not None
     threads = torch.get_num_threads() if values.numel() >= _TEAM_FROM else 1
     return _kernels.summary(address, code, values.shape, values.stride(), threads)
+
+
+def _as_it_lies(values: Tensor) -> Tensor:
+    return values.detach().resolve_neg() if values.is_neg() else values
 
 
 def summary_row(values: Tensor) -> Tensor:
@@ -154,7 +158,7 @@ def summary_row(values: Tensor) -> Tensor:
 def read_with_channels(values: Tensor, dim: int) -> tuple[RawRow, Flags]:
     """The row, and which channels along `dim` are alive; on CUDA by one launch."""
     if values.is_cuda and (cuda := _on(values.device)) is not None:
-        row, flags = cuda.read(values.detach().resolve_neg(), dim)
+        row, flags = cuda.read(_as_it_lies(values), dim)
         return row, alive(values, dim) if flags is None else flags
     return read(values), alive(values, dim)
 

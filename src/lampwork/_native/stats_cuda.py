@@ -1,12 +1,17 @@
 """Tensors on CUDA → rows in pages, by the Triton kernels: one launch for each, or for many at once.
 
 Nothing waits for the device, and a dense tensor in any order of dimensions is read where it lies.
+How tensors of one shape and layout are read is found out once; from then on a call looks it up and
+starts the kernel, since of a step's hundreds of readings it is the host that takes the time.
 """
 
 from __future__ import annotations
 
+from array import array
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from math import prod
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +19,9 @@ import triton.language as tl
 from torch import Tensor
 
 from lampwork._core.summary import empty_row
-from lampwork._native import pages, stats_torch
+from lampwork._native import launching, pages, stats_torch
 from lampwork._native import stats_triton as kernels
+from lampwork._native.collected import Flags, RawRow
 from lampwork._native.pages import FarFlags, FarRow
 
 WARPS = 8
@@ -26,61 +32,166 @@ _TYPES = {
     torch.bfloat16: tl.bfloat16,
 }
 _NARROW = (torch.float32, torch.float16, torch.bfloat16)
-_INTEGERS = frozenset(
-    (
-        torch.int8, torch.int16, torch.int32, torch.int64,
-        torch.uint8, torch.uint16, torch.uint32, torch.uint64,
-    )
-)  # fmt: skip
+_INTEGERS = {
+    torch.int8: tl.int8,
+    torch.int16: tl.int16,
+    torch.int32: tl.int32,
+    torch.int64: tl.int64,
+    torch.uint8: tl.uint8,
+    torch.bool: tl.uint8,
+    torch.uint16: tl.uint16,
+    torch.uint32: tl.uint32,
+    torch.uint64: tl.uint64,
+}
 _LOOKERS = 256
 """Programs that share out the search for silent channels, where there are fewer groups of them."""
+_ARGUMENTS = 15  # of `read_one`
+_MOST_PLANS = 4096  # where lengths differ from step to step
 
 
-def read(values: Tensor, dim: int | None = None) -> tuple[FarRow | bytes, FarFlags | Tensor | None]:
+class _Variant:
+    """The kernel for one kind of tensors, on one device.
+
+    Attributes:
+        options: its arguments at compile time.
+        handle: by which it is started; None before it has run, and where Triton is to start it.
+        tried: whether the handle has been asked for.
+    """
+
+    __slots__ = ("handle", "options", "tried")
+
+    def __init__(self, dtype: torch.dtype, look: bool, aligned: bool) -> None:
+        wide = dtype not in _NARROW
+        self.options = {
+            "TYPE": _TYPES.get(dtype) or _INTEGERS[dtype],
+            "WIDE": tl.float64 if wide else tl.float32,
+            "IS_WIDE": wide,
+            "IS_FLOAT": dtype.is_floating_point,
+            "LOOK": look,
+            "ALIGNED": aligned,
+        }
+        self.handle: launching.Handle | None = None
+        self.tried = False
+
+
+@dataclass(slots=True)
+class _Plan:
+    """How tensors of one shape, layout and type are read.
+
+    Attributes:
+        variant: the kernel.
+        programs: to be started.
+        parts: of the tensor.
+        channels: of which flags are wanted; 0 for none.
+        own_flags: their flags do not fit into a page.
+        constants: the arguments that follow from the layout, as int64.
+    """
+
+    variant: _Variant
+    programs: int
+    parts: int
+    channels: int
+    own_flags: bool
+    constants: array[int]
+    packed: bytes
+
+
+_variants: dict[tuple[torch.dtype, int, bool, bool], _Variant] = {}
+_plans: dict[tuple[Any, ...], _Plan | None] = {}
+
+
+def read(values: Tensor, dim: int | None = None) -> tuple[RawRow, Flags | None]:
     """The row of a strided real tensor, and which channels along `dim` are alive."""
+    address, index = values.data_ptr(), values.get_device()
+    key = values.shape, values.stride(), values.dtype, dim, index, address & 15 == 0
+    plan = _plans.get(key, False)
+    if plan is False:
+        plan = _remember(key, _planned(values, dim))
+    if plan is None or not address:
+        return _read_other(values.detach(), dim)
+    return _run(plan, address, index)
+
+
+def _run(plan: _Plan, address: int, index: int) -> tuple[FarRow, Flags | None]:
+    flags = None
+    if plan.own_flags:
+        flags = torch.zeros(plan.channels, dtype=torch.uint8, device=_device(index))
+        page, row, first, _ = pages.place(index, plan.parts)
+        flags_at = flags.data_ptr()
+    else:
+        page, row, first, flag = pages.place(index, plan.parts, plan.channels)
+        flags_at = page.flags_address + flag
+        if plan.channels:
+            flags = FarFlags(page, flag, plan.channels)
+    kernel = plan.variant.handle
+    started = (
+        kernel is not None
+        # The driver starts it on whatever device is current, and knows no other device's stream.
+        and (index < 0 or torch._C._cuda_getDevice() == index)
+        and launching.start(
+            kernel, page.stream, plan.programs, plan.packed,
+            address, page.address, row, first, flags_at,
+        )
+    )  # fmt: skip
+    if not started:
+        _run_by_triton(plan, index, (address, page.address, row, first, flags_at))
+    return FarRow(page, row), flags
+
+
+def _run_by_triton(plan: _Plan, index: int, numbers: tuple[int, ...]) -> None:
+    variant = plan.variant
+    with torch.cuda.device(index) if index >= 0 else nullcontext():
+        compiled = kernels.read_one[(plan.programs,)](
+            *numbers, *plan.constants, **variant.options, num_warps=WARPS
+        )
+    if not variant.tried:
+        variant.tried = True
+        if index >= 0:
+            variant.handle = launching.handle(compiled, _ARGUMENTS)
+
+
+def _device(index: int) -> torch.device:
+    return torch.device("cuda", index) if index >= 0 else torch.device("cpu")
+
+
+def _remember(key: tuple[Any, ...], plan: _Plan | None) -> _Plan | None:
+    if len(_plans) >= _MOST_PLANS:
+        _plans.clear()
+    _plans[key] = plan
+    return plan
+
+
+def _planned(values: Tensor, dim: int | None) -> _Plan | None:
+    """How to read a tensor; None where it first has to be made into another."""
+    known = values.dtype in _TYPES or values.dtype in _INTEGERS
+    if not known or values.numel() == 0 or not _is_dense(values):
+        return None
+    search = None if dim is None else _search(values, dim)
+    lookers, *looking = search or _NOTHING
+    channels = 0 if dim is None or search is None else values.shape[dim]
+    count = values.numel()
+    blocks, parts = _cut(count)
+    aligned = values.data_ptr() % 16 == 0
+    kind = values.dtype, values.get_device(), search is not None, aligned
+    variant = _variants.get(kind)
+    if variant is None:
+        variant = _variants[kind] = _Variant(values.dtype, search is not None, aligned)
+    constants = array("q", (count, blocks, lookers, *looking))
+    return _Plan(
+        variant, 1 + lookers + parts, parts, channels, channels > pages.FLAGS, constants,
+        constants.tobytes(),
+    )  # fmt: skip
+
+
+def _read_other(values: Tensor, dim: int | None) -> tuple[RawRow, Flags | None]:
+    """Of a tensor that cannot be read as it lies."""
     if values.numel() == 0:
         return empty_row().tobytes(), None
-    if values.dtype is torch.bool:
-        values = values.view(torch.uint8)
-    elif values.dtype not in _TYPES and values.dtype not in _INTEGERS:
-        values = values.to(torch.float32)  # float8, which has fewer digits
-    search = None if dim is None else _search(values, dim)
-    flags: FarFlags | Tensor | None = None
-    channels = 0
-    if dim is not None:
-        channels = values.shape[dim] if search is not None else 0
-        if search is None:
-            flags = stats_torch.alive(values, dim)
-        elif channels > pages.FLAGS:
-            flags = torch.zeros(channels, dtype=torch.uint8, device=values.device)
-            channels = 0
-    dense = _dense(values)
-    count = dense.numel()
-    blocks, parts = _cut(count)
-    page, row, first, flag = pages.place(values.device, parts, channels)
-    if channels:
-        flags = FarFlags(page, flag, channels)
-    lookers, *looking = search or _NOTHING
-    wide = values.dtype not in _NARROW
-    with torch.cuda.device_of(values):
-        kernels.read_one[(1 + lookers + parts,)](
-            dense,
-            page.memory,
-            flags if isinstance(flags, Tensor) and search is not None else page.flags,
-            count,
-            blocks,
-            row,
-            first,
-            flag if channels else 0,
-            lookers,
-            *looking,
-            WIDE=tl.float64 if wide else tl.float32,
-            IS_WIDE=wide,
-            IS_FLOAT=values.is_floating_point(),
-            LOOK=search is not None,
-            num_warps=WARPS,  # pyright: ignore[reportCallIssue]
-        )
-    return FarRow(page, row), flags
+    if values.data_ptr() == 0:  # zeros that torch never wrote
+        return stats_torch.summary_row(values), None
+    if values.dtype not in _TYPES and values.dtype not in _INTEGERS:
+        return read(values.to(torch.float32), dim)  # float8, which has fewer digits
+    return read(_without_gaps(values), dim)
 
 
 def _cut(count: int) -> tuple[int, int]:
@@ -89,11 +200,22 @@ def _cut(count: int) -> tuple[int, int]:
     return blocks, -(-count // (kernels.BLOCK * blocks))
 
 
-def _dense(values: Tensor) -> Tensor:
-    """The values without gaps: as they are if they have none, in whatever order they lie."""
-    if values.is_contiguous() or values.is_contiguous(memory_format=torch.channels_last):
-        return values
-    return stats_torch.in_memory_order(values).contiguous()
+def _is_dense(values: Tensor) -> bool:
+    """Whether the elements fill their memory without gaps, in whatever order of dimensions."""
+    expected = 1
+    for stride, size in sorted(zip(values.stride(), values.shape, strict=True)):
+        if size != 1:
+            if stride != expected:
+                return False
+            expected *= size
+    return True
+
+
+def _without_gaps(values: Tensor) -> Tensor:
+    """A dense copy in the same order of memory."""
+    order = sorted(range(values.dim()), key=lambda dim: -values.stride(dim))
+    copy = values.permute(order).contiguous()
+    return copy.permute([order.index(dim) for dim in range(values.dim())])
 
 
 _NOTHING = (0, 0, 0, 0, 1, 0, 0, 0)
@@ -147,42 +269,50 @@ class Many:
 
     def rows(self) -> list[FarRow]:
         """The rows, in the order of `add`."""
-        rows: list[FarRow | None] = [None] * len(self.jobs)
-        kinds: dict[tuple[torch.device, torch.dtype, bool, bool, bool], list[int]] = {}
+        kinds: dict[tuple[int, torch.dtype, bool, bool, bool], list[tuple[int, ...]]] = {}
         for i, (values, copy_to, minus) in enumerate(self.jobs):
-            aligned = (values.data_ptr() | copy_to | minus) % 16 == 0
-            kind = values.device, values.dtype, copy_to != 0, minus != 0, aligned
-            kinds.setdefault(kind, []).append(i)
-        for (device, dtype, copies, subtracts, aligned), members in kinds.items():
-            table = np.empty((len(members), 8), np.int64)
-            programs = np.empty(len(members), np.int64)
-            for j, i in enumerate(members):
-                values, copy_to, minus = self.jobs[i]
-                count = values.numel()
+            address = values.data_ptr()
+            aligned = (address | copy_to | minus) & 15 == 0
+            kind = values.get_device(), values.dtype, copy_to != 0, minus != 0, aligned
+            kinds.setdefault(kind, []).append((i, address, values.numel(), copy_to, minus))
+        rows: list[FarRow | None] = [None] * len(self.jobs)
+        for kind, members in kinds.items():
+            jobs: list[int] = []
+            owners: list[int] = []  # programs of each
+            begun = 0
+            for i, address, count, copy_to, minus in members:
                 blocks, parts = _cut(count)
-                page, row, first, _ = pages.place(device, parts)
+                page, row, first, _ = pages.place(kind[0], parts)
                 rows[i] = FarRow(page, row)
-                where = page.memory.data_ptr(), row << 16 | first
-                table[j, :7] = (values.data_ptr(), count, blocks, copy_to, minus, *where)
-                programs[j] = 1 + parts
-            table[:, 7] = np.cumsum(programs) - programs
-            owners = np.repeat(np.arange(len(members), dtype=np.int32), programs)
-            with torch.cuda.device_of(self.jobs[members[0]][0]):
-                kernels.read_many[(len(owners),)](
-                    _sent(table, device),
-                    _sent(owners, device),
-                    TYPE=_TYPES[dtype],
-                    WIDE=tl.float32 if dtype in _NARROW else tl.float64,
-                    IS_WIDE=dtype not in _NARROW,
-                    COPY=copies,
-                    MINUS=subtracts,
-                    ALIGNED=aligned,
-                    num_warps=WARPS,  # pyright: ignore[reportCallIssue]
-                )
+                jobs += address, count, blocks, copy_to, minus, page.address, row << 16 | first
+                jobs.append(begun)
+                owners.append(1 + parts)
+                begun += 1 + parts
+            _run_many(kind, jobs, owners)
         return rows  # pyright: ignore[reportReturnType]
 
 
-def _sent(array: np.ndarray, device: torch.device) -> Tensor:
-    """An array on the device, without waiting for it: torch keeps what it is copied from."""
-    there = torch.from_numpy(array)
-    return there.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else there
+def _run_many(
+    kind: tuple[int, torch.dtype, bool, bool, bool], jobs: list[int], owners: list[int]
+) -> None:
+    index, dtype, copies, subtracts, aligned = kind
+    wide = dtype not in _NARROW
+    numbers = np.arange(len(owners), dtype=np.int32)
+    with torch.cuda.device(index) if index >= 0 else nullcontext():
+        kernels.read_many[(sum(owners),)](
+            _sent(np.array(jobs, np.int64), index),
+            _sent(np.repeat(numbers, owners), index),
+            TYPE=_TYPES[dtype],
+            WIDE=tl.float64 if wide else tl.float32,
+            IS_WIDE=wide,
+            COPY=copies,
+            MINUS=subtracts,
+            ALIGNED=aligned,
+            num_warps=WARPS,  # pyright: ignore[reportCallIssue]
+        )
+
+
+def _sent(numbers: np.ndarray, index: int) -> Tensor:
+    """Numbers on a device, without waiting for it: torch keeps what they are copied from."""
+    here = torch.from_numpy(numbers)
+    return here if index < 0 else here.pin_memory().to(_device(index), non_blocking=True)

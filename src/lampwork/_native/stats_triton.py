@@ -194,35 +194,45 @@ def _look(
 
 @triton.jit(
     do_not_specialize=[
-        "count", "blocks", "row", "first", "flag",
+        "address", "memory", "row", "first", "flags", "count", "blocks",
         "lookers", "depth", "channels", "deep", "inner", "outer_stride", "inner_stride", "stride",
     ],
 )  # fmt: skip
 def read_one(
-    x, page, flags, count, blocks, row, first, flag,
-    lookers, depth, channels, deep, inner, outer_stride, inner_stride, stride,
-    WIDE: tl.constexpr, IS_WIDE: tl.constexpr, IS_FLOAT: tl.constexpr, LOOK: tl.constexpr,
+    address: tl.int64, memory: tl.int64, row: tl.int64, first: tl.int64, flags: tl.int64,
+    count: tl.int64, blocks: tl.int64,
+    lookers: tl.int64, depth: tl.int64, channels: tl.int64, deep: tl.int64, inner: tl.int64,
+    outer_stride: tl.int64, inner_stride: tl.int64, stride: tl.int64,
+    TYPE: tl.constexpr, WIDE: tl.constexpr, IS_WIDE: tl.constexpr, IS_FLOAT: tl.constexpr,
+    LOOK: tl.constexpr, ALIGNED: tl.constexpr,
 ):  # fmt: skip
-    """One dense tensor: program 0 counts exponents, the next `lookers` look, the rest add up."""
+    """One dense tensor: program 0 counts exponents, the next `lookers` look, the rest add up.
+
+    All arguments are of one type, so that whoever launches the compiled kernel without Triton knows
+    how they lie. The first five differ from call to call, the others follow from the layout.
+    """
     program = tl.program_id(0)
-    count = count.to(tl.int64)
+    x = address.to(tl.pointer_type(TYPE))
+    page = tl.multiple_of(memory.to(tl.pointer_type(tl.float64)), 16)
+    if ALIGNED:
+        x = tl.multiple_of(x, 16)
     if program == 0:
         head = page.to(tl.pointer_type(tl.int64)) + _HEADS_AT + row * _HEAD
-        length = blocks.to(tl.int64) * _BLOCK
-        tl.store(head, first.to(tl.int64))
+        length = blocks * _BLOCK
+        tl.store(head, first)
         tl.store(head + 1, (count + length - 1) // length)
         tl.store(head + 2, count)
         _count_exponents(x, x, count, page + _BINS_AT + row * _BINS, WIDE, IS_WIDE, False)
     elif program <= lookers:
         if LOOK:
+            speaking = flags.to(tl.pointer_type(tl.uint8))
             _look(
-                x, flags + flag, program - 1, depth, channels,
-                deep.to(tl.int64), inner.to(tl.int64),
-                outer_stride.to(tl.int64), inner_stride.to(tl.int64), stride.to(tl.int64), WIDE,
+                x, speaking, program - 1, depth, channels, deep, inner, outer_stride, inner_stride,
+                stride, WIDE,
             )  # fmt: skip
     else:
         part = program - 1 - lookers
-        start = part.to(tl.int64) * blocks * _BLOCK
+        start = part * blocks * _BLOCK
         out = page + _PARTS_AT + (first + part) * _PART
         _part(x + start, x, x, count - start, blocks, out, WIDE, IS_FLOAT, False, False)
 

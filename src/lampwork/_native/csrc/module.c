@@ -6,6 +6,7 @@ static int add_functions(PyObject *module) {
   if (PyModule_AddFunctions(module, lampwork_copy_methods) < 0) return -1;
   if (PyModule_AddFunctions(module, lampwork_stats_methods) < 0) return -1;
   if (PyModule_AddFunctions(module, lampwork_batch_methods) < 0) return -1;
+  if (PyModule_AddFunctions(module, lampwork_launch_methods) < 0) return -1;
   return PyModule_AddFunctions(module, lampwork_philox_methods);
 }
 
