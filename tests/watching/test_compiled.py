@@ -15,6 +15,7 @@ from torch._dynamo.utils import counters
 from lampwork._core.errors import InputError
 from lampwork._core.summary import COLUMN
 from lampwork.record.reader import Record
+from lampwork.taps import compiled
 from tests.watching.specimen import hooks_of
 from tests.watching.training import batches, record_of, seeded, sgd, train, watched
 
@@ -135,3 +136,20 @@ def test_a_model_that_was_compiled_inside_of_a_function_is_told_of(tmp_path, cap
     assert len(told) == 1
     assert "no layer of Net is seen" in told[0]
     assert {t.kind for t in record_of(run).tensors} == {"weight", "grad", "update"}
+
+
+def test_recorded_steps_without_a_compiler_make_no_tensors_for_it(monkeypatch):
+    """The leaves of hooks that torch.compile has not traced are made once, not at each step."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    made: list[Any] = []
+    leaf = compiled._leaf
+    monkeypatch.setattr(compiled, "_leaf", lambda device: made.append(device) or leaf(device))
+    taps = compiled.CompiledTaps(dict(model.named_modules()))
+    for _ in range(3):
+        taps.install()
+        taps.remove()
+    assert len(made) == 3 * compiled._MOST
+    model.to(torch.float64).to("meta")
+    taps.install()
+    assert {device.type for device in made[len(made) // 2 :]} == {"meta", "cpu"}
+    taps.remove()

@@ -88,15 +88,22 @@ class CompiledTaps:
         """Put the hooks on, unless they are."""
         if self._handles:
             return
-        self._places = [_Place(name, _device(module)) for name, module in self._modules.items()]
+        # A step without torch.compile takes none of the leaves, and each is an allocation: kept.
+        devices = [_device(module) for module in self._modules.values()]
+        if devices != [place.device for place in self._places]:
+            self._places = [
+                _Place(name, device, [_leaf(device) for _ in range(_MOST)])
+                for name, device in zip(self._modules, devices, strict=True)
+            ]
         for number, (place, module) in enumerate(
             zip(self._places, self._modules.values(), strict=True)
         ):
-            place.leaves = [_leaf(place.device) for _ in range(_MOST)]
             self._handles.append(on_output_in_graph(module, self._hook(number, place)))
 
     def remove(self) -> None:
         """Take the hooks off; does nothing the second time."""
+        if self.traced:
+            self._places = []
         self.on = self.traced = False
         for handle in self._handles:
             handle.remove()
