@@ -3,7 +3,8 @@
 Watched are all outputs, their gradients, weights, weight gradients and updates, with histograms, of
 a ResNet-50 (batch 64 of 224×224, channels last) and a GPT-2-small (8 × 1024 tokens, fused AdamW),
 both under bfloat16 autocast. Blocks of ten steps alternate on the same weights; waiting for the
-device is an error during the watched ones. With `--compiled` also under torch.compile.
+device is an error during the watched ones. With `--compiled` it asks the same of a GPT-2 of four
+layers under torch.compile, on twins.
 
     python benchmarks/bench_watch_gpu.py [--quick] [--compiled]
 
@@ -23,9 +24,9 @@ from ratios import Ratio, write
 from turns import options
 
 import lampwork as lw
-from lampwork._core.errors import InputError
 from lampwork._native import stats, stats_torch
 from lampwork._native.collected import rows_of
+from lampwork.record.reader import Record
 
 BLOCK, PAIRS = 10, 5
 GOALS = {1: "≤ 1.10", 10: "≤ 1.01"}
@@ -59,19 +60,13 @@ def measure(step: Step, every: int, pairs: int, facts: dict[str, Any], label: st
                 with lw.watch(step.model, dir=folder, pictures=False, every=every) as run:
                     step.run(every)  # the first sight of each tensor is part of it
                     found[watched].append(block(step, True))
-                recorded = len(steps_of(run))
+                recorded = len(Record(run.path).steps)
                 if recorded < 1 + (BLOCK if every == 1 else 1):
                     raise SystemExit(f"{label}: only {recorded} steps were recorded")
     for watched, name in ((False, "bare"), (True, label)):
         device, host = min(found[watched])
         facts[f"{name}: ms a step, device / host"] = f"{device:.2f} / {host:.2f}"
     return Ratio.of([w[0] / b[0] for w, b in zip(found[True], found[False], strict=True)])
-
-
-def steps_of(run: Any) -> Any:
-    from lampwork.record.reader import Record
-
-    return Record(run.path).steps
 
 
 def kernel(facts: dict[str, Any]) -> None:
@@ -110,6 +105,67 @@ def time_of(call: Any, count: int = 50) -> tuple[float, float]:
     return 1e3 * begin.elapsed_time(end) / count, 1e6 * host / count
 
 
+def eager(found: dict[str, Ratio], facts: dict[str, Any], pairs: int) -> None:
+    """Both models, bare and watched on the same weights."""
+    for name in ("ResNet-50", "GPT-2"):
+        step = Step(name, "cuda")
+        step.run(5)
+        for every in (1, 10):
+            label = label_of(name, every)
+            own: dict[str, Any] = {}
+            torch.cuda.reset_peak_memory_stats()
+            ratio = found[f"{label} / bare"] = measure(step, every, pairs, own, label)
+            facts |= {f"{name}, {k}" if k.startswith("bare") else k: v for k, v in own.items()}
+            peak = torch.cuda.max_memory_allocated() / 1e9
+            print(f"{label} / bare: {ratio}, {own}, {peak:.1f} GB", flush=True)
+        del step
+        torch.cuda.empty_cache()
+
+
+def label_of(name: str, every: int) -> str:
+    return f"{name}, watched every {'step' if every == 1 else f'{every} steps'}"
+
+
+def compiled(found: dict[str, Ratio], facts: dict[str, Any], pairs: int) -> None:
+    """On twins, since what is compiled into a model stays there."""
+    name = "compiled GPT-2 of 4 layers"
+    for every in (1, 10):
+        label = label_of(name, every)
+        torch.compiler.reset()
+        with tempfile.TemporaryDirectory() as folder:
+            watched, bare = (Step("GPT-2", "cuda", layers=4) for _ in range(2))
+            with lw.watch(watched.model, dir=folder, pictures=False, every=every) as run:
+                watched.called = torch.compile(watched.model, fullgraph=True)
+                facts[f"{label}: s until compiled"] = first_steps(watched)
+                # Called otherwise than the watched one, so that it has a graph of its own.
+                bare.called = torch.compile(lambda x, model=bare.model: model(x), fullgraph=True)
+                facts[f"{name}, bare: s until compiled"] = first_steps(bare)
+                blocks: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
+                for turn in range(pairs):
+                    for strict in ((False, True), (True, False))[turn % 2]:
+                        blocks[strict].append(block(watched if strict else bare, strict))
+            for strict, what in ((False, f"{name}, bare"), (True, label)):
+                device, host = min(blocks[strict])
+                facts[f"{what}: ms a step, device / host"] = f"{device:.2f} / {host:.2f}"
+            ratios = [w[0] / b[0] for w, b in zip(blocks[True], blocks[False], strict=True)]
+            ratio = found[f"{label} / bare"] = Ratio.of(ratios)
+            record = Record(run.path)
+            outputs = sum(tensor.kind == "output" for tensor in record.tensors)
+            print(f"{label} / bare: {ratio}, {len(record.steps)} steps, {outputs} outputs")
+            if not outputs:
+                raise SystemExit(f"{label}: no output was recorded")
+    for label, value in facts.items():
+        print(f"{label}: {value}", flush=True)
+
+
+def first_steps(step: Step) -> float:
+    """Seconds of the steps in which all graphs are compiled."""
+    began = time.perf_counter()
+    step.run(2 * BLOCK + 1)
+    torch.cuda.synchronize()
+    return round(time.perf_counter() - began, 1)
+
+
 def main() -> None:
     given = options(__doc__, "--compiled")
     if not torch.cuda.is_available():
@@ -118,35 +174,17 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING)
     torch.backends.cudnn.benchmark = True
     found: dict[str, Ratio] = {}
-    goals: dict[str, str] = {}
     facts: dict[str, Any] = {"device": torch.cuda.get_device_name()}
-    kernel(facts)
-    for name in ("ResNet-50", "GPT-2"):
-        for compiled in (False, True)[: 1 + given.compiled]:
-            step = Step(name, "cuda")
-            if compiled:
-                step.model.compile()
-            step.run(5)
-            for every in (1, 10):
-                what = f"{name}{', compiled' if compiled else ''}"
-                label = f"{what}, watched every {'step' if every == 1 else f'{every} steps'}"
-                own: dict[str, Any] = {}
-                torch.cuda.reset_peak_memory_stats()
-                try:
-                    pairs = 2 if given.quick else PAIRS
-                    found[f"{label} / bare"] = measure(step, every, pairs, own, label)
-                except InputError as error:
-                    print(f"{label}: {error}", flush=True)
-                    continue
-                goals[f"{label} / bare"] = GOALS[every]
-                facts |= {f"{what}, {k}" if k.startswith("bare") else k: v for k, v in own.items()}
-                peak = torch.cuda.max_memory_allocated() / 1e9
-                ratio = found[f"{label} / bare"]
-                print(f"{label} / bare: {ratio}, {own}, {peak:.1f} GB", flush=True)
-            del step
-            torch.cuda.empty_cache()
+    pairs = 2 if given.quick else PAIRS
+    if given.compiled:
+        compiled(found, facts, pairs)
+    else:
+        kernel(facts)
+        eager(found, facts, pairs)
     if not given.quick:
-        write("watch_gpu", __doc__, found, goals=goals, facts=facts)
+        goals = {label: GOALS[10 if "10 steps" in label else 1] for label in found}
+        name = "watch_gpu_compiled" if given.compiled else "watch_gpu"
+        write(name, __doc__, found, goals=goals, facts=facts)
 
 
 if __name__ == "__main__":

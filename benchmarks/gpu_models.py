@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -89,9 +91,13 @@ class Step:
         name: "ResNet-50" or "GPT-2".
         device: where to.
         small: a tiny version, to see that it runs.
+        layers: of GPT-2.
+
+    Attributes:
+        called: the model, or what torch.compile made of it.
     """
 
-    def __init__(self, name: str, device: str, *, small: bool = False) -> None:
+    def __init__(self, name: str, device: str, *, small: bool = False, layers: int = 12) -> None:
         torch.manual_seed(0)
         self.device = torch.device(device)
         if name == "ResNet-50":
@@ -103,7 +109,7 @@ class Step:
                 self.model.parameters(), lr=1e-3, momentum=0.9
             )
         else:
-            made = GPT2(2, 64, 4) if small else GPT2()
+            made = GPT2(2, 64, 4) if small else GPT2(layers)
             self.model = made.to(self.device)
             shape = (2, 64) if small else (8, 1024)
             self.x = torch.randint(50257, shape, device=self.device)
@@ -111,13 +117,14 @@ class Step:
             self.optimizer = torch.optim.AdamW(
                 self.model.parameters(), lr=1e-4, fused=self.device.type == "cuda"
             )
+        self.called: Callable[[Tensor], Tensor] = self.model
 
     def run(self, count: int) -> None:
         """So many steps; nothing in them waits for the device."""
         for _ in range(count):
             self.optimizer.zero_grad()
             with torch.autocast(self.device.type, torch.bfloat16):
-                out = self.model(self.x)
+                out = self.called(self.x)
                 loss = F.cross_entropy(out.flatten(0, -2).float(), self.y)
             loss.backward()
             self.optimizer.step()

@@ -49,12 +49,14 @@ def train(model, optimizer, batch, steps, run=None):
             run.log(loss=loss)
 
 
-def record(device, folder, *, strict=False, make=torch.optim.SGD, **options):
+def record(device, folder, *, strict=False, compiled=False, make=torch.optim.SGD, **options):
     """What a run of five steps on a device left behind, and its model."""
     model = network().to(device)
     optimizer = make(model.parameters(), lr=0.1, **options)
     batch = batch_on(device)
     with lw.watch(model, every=1, dir=folder, name=str(device), pictures=False) as run:
+        if compiled:
+            model.compile()
         train(model, optimizer, batch, 1, run)
         if strict:
             torch.cuda.synchronize()
@@ -109,6 +111,24 @@ def test_nothing_waits_for_the_device(tmp_path, caplog, make, options):
     assert not [r for r in caplog.records if "ends" in r.getMessage()]
     assert found.steps.tolist() == list(range(5))
     assert len(found.scalar("loss")[1]) == 5
+
+
+@pytest.mark.filterwarnings("default")  # those of Inductor about torch itself
+def test_a_compiled_model_waits_for_nothing_and_has_the_rows_of_eager(tmp_path, caplog, exact):
+    """Outputs and their gradients are recorded from inside the graph, where waiting is an error."""
+    torch.compiler.reset()
+    there, _ = record("cuda", tmp_path, strict=True, compiled=True)
+    assert not [r for r in caplog.records if "ends" in r.getMessage()]
+    here, _ = record("cuda", tmp_path)
+    assert there.steps.tolist() == here.steps.tolist() == list(range(5))
+    names = [{(t.kind, t.name) for t in found.tensors} for found in (here, there)]
+    assert names[0] == names[1]
+    rows = {(t.kind, t.name): here.summary(t) for t in here.tensors}
+    for tensor in there.tensors:
+        a, b = rows[tensor.kind, tensor.name], there.summary(tensor)
+        np.testing.assert_array_equal(a.column("count"), b.column("count"), err_msg=tensor.name)
+        scale = np.sqrt(a.column("count") * a.column("sumsq")) + 1e-30
+        assert (abs(a.column("sum") - b.column("sum")) / scale < 1e-3).all(), tensor
 
 
 def test_weights_are_those_without_us(tmp_path):
