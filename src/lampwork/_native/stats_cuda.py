@@ -104,8 +104,8 @@ def read(values: Tensor, dim: int | None = None) -> tuple[RawRow, Flags | None]:
     """The row of a strided real tensor, and which channels along `dim` are alive."""
     address, index = values.data_ptr(), values.get_device()
     key = values.shape, values.stride(), values.dtype, dim, index, address & 15 == 0
-    plan = _plans.get(key, False)
-    if plan is False:
+    plan = _plans.get(key)
+    if plan is None and key not in _plans:
         plan = _remember(key, _planned(values, dim))
     if plan is None or not address:
         return _read_other(values.detach(), dim)
@@ -142,7 +142,10 @@ def _run_by_triton(plan: _Plan, index: int, numbers: tuple[int, ...]) -> None:
     variant = plan.variant
     with torch.cuda.device(index) if index >= 0 else nullcontext():
         compiled = kernels.read_one[(plan.programs,)](
-            *numbers, *plan.constants, **variant.options, num_warps=WARPS
+            *numbers,
+            *plan.constants,
+            **variant.options,
+            num_warps=WARPS,  # pyright: ignore[reportCallIssue]
         )
     if not variant.tried:
         variant.tried = True
