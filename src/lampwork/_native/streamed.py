@@ -43,7 +43,7 @@ def _plain(sample: object, dtype: torch.dtype, shape: torch.Size) -> bool:
         type(sample) is Tensor
         and sample.dtype == dtype
         and sample.shape == shape
-        and sample.device.type == "cpu"
+        and sample.is_cpu
         and sample.layout == torch.strided
         and sample.is_contiguous()
         and not (sample.requires_grad or sample.is_conj() or sample.is_neg())

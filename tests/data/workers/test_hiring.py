@@ -4,6 +4,7 @@ import abc
 import dataclasses
 import enum
 import functools
+import gc
 import itertools
 import multiprocessing
 import os
@@ -20,6 +21,7 @@ import torch
 import torch.utils.data as reference
 
 from lampwork.data import DataLoader
+from lampwork.data.workers import fingerprint
 from tests.data.workers.held import LOADERS, Held, epochs, plain
 
 pytestmark = [
@@ -123,6 +125,43 @@ def running(pid):
         return " Z " not in Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+class Reluctant:
+    """A sampler whose order cannot be had."""
+
+    def __iter__(self):
+        raise OSError("no order today")
+
+    def __len__(self):
+        return 8
+
+
+def test_workers_go_at_once_where_the_sampler_fails():
+    """Nothing was sent to them yet; they still hear that it is over."""
+    loader = DataLoader(Pids(), batch_size=2, num_workers=2, sampler=Reluctant())
+    began = time.monotonic()
+    with pytest.raises(OSError, match="no order today"):
+        next(iter(loader))
+    gc.collect()
+    assert not multiprocessing.active_children()
+    assert time.monotonic() - began < 3  # workers that hear nothing look up after five seconds
+
+
+class Many(Held):
+    def __init__(self, tensors):
+        self.tensors = [torch.zeros(1) for _ in range(tensors)]
+
+    def __getitem__(self, index):
+        return os.getpid()
+
+
+@pytest.mark.parametrize("tensors", [5, 6], ids=["as many as are looked at", "one more"])
+def test_workers_go_where_looking_would_take_longer_than_starting(tensors, monkeypatch):
+    """Up to a number of tensors the dataset is looked at."""
+    monkeypatch.setattr(fingerprint, "MOST_TENSORS", 5)
+    loader = DataLoader(Many(tensors), batch_size=2, num_workers=2)
+    assert (used(loader) == used(loader)) is (tensors == 5)
 
 
 def test_two_passes_at_a_time_have_workers_of_their_own():

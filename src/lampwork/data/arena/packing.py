@@ -169,7 +169,7 @@ class _Packer(ForkingPickler):
         # Where an extent is 1 its stride is free, and told as it is.
         dense = tensor.is_contiguous() and 1 not in shape
         if dense and size == tensor.numel() * dtype.itemsize:
-            return _whole, (pickle.PickleBuffer(_MARK), dtype, shape)
+            return whole, (pickle.PickleBuffer(_MARK), dtype, shape)
         return strided, (
             pickle.PickleBuffer(_MARK),
             dtype,
@@ -182,7 +182,7 @@ class _Packer(ForkingPickler):
 def is_plain(tensor: Tensor) -> bool:
     """Whether all there is to a tensor is its memory, dtype, shape and strides."""
     return (
-        tensor.device.type == "cpu"
+        tensor.is_cpu
         and tensor.layout == torch.strided
         and not (tensor.requires_grad or tensor.is_conj() or tensor.is_neg() or tensor.is_nested)
         and not tensor.is_quantized
@@ -191,7 +191,8 @@ def is_plain(tensor: Tensor) -> bool:
     )
 
 
-def _whole(buffer: Any, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+def whole(buffer: Any, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+    """A contiguous tensor over all of the memory of a buffer."""
     # In place, here and below: a view of another tensor refuses `detach_()`.
     return torch.frombuffer(buffer, dtype=dtype).resize_(shape)
 

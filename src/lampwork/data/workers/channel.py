@@ -37,6 +37,7 @@ class Kind(IntEnum):
     TASK = 2  # any other task, pickled
     REST = 3  # an epoch is over: wait for the next, but not for ever
     END = 4  # nothing more comes
+    SOON = 5  # an epoch begins soon, if nothing has changed: its seed
 
 
 _open: set[int] = set()
@@ -83,6 +84,8 @@ class Sender:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self._kept: deque[memoryview] = deque()
+        self.corked = False
+        """Whether frames are kept until `flush`, so that a sleeping worker is woken once."""
 
     @property
     def behind(self) -> bool:
@@ -92,7 +95,8 @@ class Sender:
     def send(self, kind: Kind, body: bytes) -> None:
         """Send a frame, now or as soon as the pipe takes it."""
         self._kept.append(memoryview(_HEAD.pack(kind, len(body)) + body))
-        self.flush()
+        if not self.corked:
+            self.flush()
 
     def task(self, number: int, task: Task) -> None:
         """Send a task with the number by which it is answered."""
@@ -105,6 +109,8 @@ class Sender:
 
     def flush(self) -> None:
         """Send what was left, as far as the pipe takes it."""
+        if len(self._kept) > 1:
+            self._kept = deque([memoryview(b"".join(self._kept))])
         while self._kept:
             first = self._kept[0]
             try:
@@ -207,7 +213,6 @@ class Content(IntEnum):
     ERROR = 2  # a wrapped exception, instead of a batch
     NO_BATCH = 3  # like WITH_NEWS, but no sample was left for a batch
     STREAM_END = 4  # nothing: an IterableDataset is exhausted
-    READY = 5  # nothing: the worker has taken up a new epoch
 
 
 _ANSWER = struct.Struct("<13q")

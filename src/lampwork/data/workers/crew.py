@@ -110,14 +110,21 @@ class Crew:
     def begin(self, epoch: Epoch) -> int:
         """Tell all workers of a new epoch; nobody waits for what is under way from the last one.
 
-        Returns the number of its first task.
+        They hear of it with their first tasks, at `uncork`. Returns the number of its first task.
         """
         body = pickle.dumps(epoch, pickle.HIGHEST_PROTOCOL)
         for board, sender in zip(self._boards, self._senders, strict=True):
             if epoch.fresh:  # else it is finished, as by torch: copies and generators go on from it
                 board.void(before=self._next)
+            sender.corked = True
             sender.send(Kind.BEGIN, body)
         return self._next
+
+    def uncork(self) -> None:
+        """Send what the workers are to do first."""
+        for sender in self._senders:
+            sender.corked = False
+            sender.flush()
 
     def submit(self, worker: int, task: Task) -> int:
         """Give a task to a worker; the number by which it will be answered."""
@@ -175,6 +182,11 @@ class Crew:
         self._rests_since_s = clock.monotonic_s()
         for sender in self._senders:
             sender.send(Kind.REST, b"")
+
+    def wake(self, seed: int) -> None:
+        """Tell resting workers that an epoch of this seed begins soon, or else that they go."""
+        for sender in self._senders:
+            sender.send(Kind.SOON, pickle.dumps(seed))
 
     @property
     def is_rested_out(self) -> bool:

@@ -25,10 +25,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lampwork.data.arena.packing import empty, is_plain, strided
+from lampwork.data.arena.packing import empty, is_plain, strided, whole
 
 MOST_BYTES = 16 << 20
-"""Beyond this, starting workers anew costs less than looking."""
+"""Beyond this, and beyond so many tensors, starting workers anew costs less than looking."""
+MOST_TENSORS = 4096
 
 _PYTHONS = tuple(path for name in ("stdlib", "platstdlib") if (path := sysconfig.get_path(name)))
 _PACKAGES = {"site-packages", "dist-packages"}
@@ -40,41 +41,44 @@ class Unclear(Exception):
 
 
 def fingerprint(dataset: Any, functions: tuple[Any, ...]) -> tuple[bytes, bytes] | None:
-    """A digest of a dataset and of functions that go with it, and (None, dataset) pickled by value.
+    """A digest of the code of a dataset and of functions that go with it; (None, dataset) pickled.
 
-    None where there is none: the dataset cannot be pickled, shares memory with other processes, is
-    larger than `MOST_BYTES`, or uses a global that is one of these.
+    The pickle has tensors by value; two that are equal, with their digests, tell that nothing has
+    changed. None where there is none: the dataset cannot be pickled, shares memory with other
+    processes, is larger than `MOST_BYTES` or of more tensors than `MOST_TENSORS`, or uses a global
+    that is one of these.
     """
     try:
-        code: list[Any] = []
-        pickled = _pickled((None, dataset), code)
-        digest = blake2b(pickled, digest_size=16)
+        pickler = _ByValue()
+        pickled = pickler.pickled((None, dataset))
+        digest = blake2b(digest_size=16)
+        code = pickler.code
         seen: set[int] = set()
         for function in functions:
             code += [function, type(function)]
             if not isinstance(function, types.FunctionType | types.BuiltinFunctionType | None):
-                digest.update(_pickled(function, code))
+                digest.update(pickler.pickled(function))
         while code:
             part = code.pop()
             if id(part) not in seen:
                 seen.add(id(part))
-                digest.update(_told(part, code))
+                digest.update(_told(part, pickler))
         return digest.digest(), pickled
     except Exception:
         return None
 
 
-def _told(part: Any, code: list[Any]) -> bytes:
-    """A function or class as bytes; what it refers to in turn goes onto `code`."""
+def _told(part: Any, pickler: _ByValue) -> bytes:
+    """A function or class as bytes; the code that it refers to in turn is noted by the pickler."""
     name = f"{getattr(part, '__module__', '')}.{getattr(part, '__qualname__', part)}".encode()
     if _installed(getattr(part, "__module__", None)):
         return name
     if isinstance(part, type):
-        return name + _members(part, code)
+        return name + _members(part, pickler)
     if isinstance(part, types.FunctionType):
         held = [part.__defaults__, part.__kwdefaults__]
         held += [cell.cell_contents for cell in part.__closure__ or ()]
-        told = [_pickled(value, code) for value in (*held, *_read(part))]
+        told = [pickler.pickled(value) for value in (*held, *_read(part))]
         return b"\0".join([name, *_compiled(part.__code__), *told])
     return name
 
@@ -89,19 +93,19 @@ _WRAPPERS = {
 _MACHINERY = types.MemberDescriptorType | types.GetSetDescriptorType
 
 
-def _members(part: type, code: list[Any]) -> bytes:
-    """What a class holds, by value; its functions and bases go onto `code`."""
-    code += part.__bases__
+def _members(part: type, pickler: _ByValue) -> bytes:
+    """What a class holds, by value; its functions and bases are noted as code."""
+    pickler.code += part.__bases__
     held = []
     for name, member in vars(part).items():
         value = getattr(member, _WRAPPERS.get(type(member), ""), member)
         if isinstance(value, types.FunctionType):
             if not _generated(part, value):
-                code.append(value)
+                pickler.code.append(value)
         elif not (name.startswith("__") or name == "_abc_impl" or isinstance(value, _MACHINERY)):
             held.append((name, value))
     # The members of an Enum are constants, which pickle by their names.
-    return b"" if issubclass(part, enum.Enum) else _pickled(held, code)
+    return b"" if issubclass(part, enum.Enum) else pickler.pickled(held)
 
 
 def _generated(part: type, method: types.FunctionType) -> bool:
@@ -151,12 +155,6 @@ def _installed(module: str | None) -> bool:
     return file.startswith(_PYTHONS) or not _PACKAGES.isdisjoint(file.split(os.sep))
 
 
-def _pickled(value: Any, code: list[Any]) -> bytes:
-    file = _Bounded()
-    _ByValue(file, code).dump(value)
-    return file.getvalue()
-
-
 class _Bounded(io.BytesIO):
     def write(self, data: Any) -> int:
         if self.tell() + len(data) > MOST_BYTES:
@@ -165,21 +163,36 @@ class _Bounded(io.BytesIO):
 
 
 class _ByValue(ForkingPickler):
-    """Pickles tensors by their values, and notes the functions and classes that are referred to."""
+    """Pickles tensors by their values, and notes the functions and classes that are referred to.
 
-    def __init__(self, file: io.BytesIO, code: list[Any]) -> None:
-        super().__init__(file, pickle.HIGHEST_PROTOCOL)
-        self._code = code
+    What it has pickled already it only points at, so all that belongs together is written once.
+
+    Attributes:
+        code: the functions and classes.
+    """
+
+    def __init__(self) -> None:
+        self._file = _Bounded()
+        super().__init__(self._file, pickle.HIGHEST_PROTOCOL)
+        self.code: list[Any] = []
         self._memories: dict[int, tuple[torch.UntypedStorage, bytearray]] = {}
         self._whole: set[type] = set()
 
+    def pickled(self, value: Any) -> bytes:
+        """The pickle of a value; of the first one it can be loaded."""
+        began = self._file.tell()
+        self.dump(value)
+        return bytes(self._file.getbuffer()[began:])
+
     def reducer_override(self, value: Any) -> Any:
-        if isinstance(value, types.FunctionType | type):
-            self._code.append(value)
-        elif isinstance(value, functools._lru_cache_wrapper):
-            self._code.append(value.__wrapped__)
-        elif isinstance(value, Tensor):
+        if type(value) is Tensor:  # first: a dataset may hold thousands
             return self._tensor(value)
+        if isinstance(value, _CODE):
+            self.code.append(value)
+        elif isinstance(value, functools._lru_cache_wrapper):
+            self.code.append(value.__wrapped__)
+        elif isinstance(value, Tensor):
+            raise Unclear
         elif type(value).__module__.partition(".")[0] in ("multiprocessing", "_multiprocessing"):
             raise Unclear  # it is there to be changed by others
         elif type(value) not in self._whole:
@@ -189,24 +202,30 @@ class _ByValue(ForkingPickler):
         return NotImplemented
 
     def _tensor(self, tensor: Tensor) -> Any:
-        if type(tensor) is not Tensor or not is_plain(tensor):
+        if not is_plain(tensor):
             raise Unclear
         storage = tensor.untyped_storage()
         size = storage.nbytes()
         if size > MOST_BYTES or size % tensor.element_size() or storage.is_shared():
             raise Unclear
-        looks = (tensor.dtype, tuple(tensor.shape), tensor.stride())
+        shape = tuple(tensor.shape)
         if not size:
-            return empty, looks
+            return empty, (tensor.dtype, shape, tensor.stride())
         # Views of one memory stay so: it is written down once. Plain bytes are what pickle is
         # quickest at. The storage is kept with them, so that no other gets its address.
         address = storage.data_ptr()
         if address not in self._memories:
+            if len(self._memories) == MOST_TENSORS:
+                raise Unclear
             held = (ctypes.c_char * size).from_address(address)
             self._memories[address] = (storage, bytearray(held))
-        return strided, (self._memories[address][1], *looks, tensor.storage_offset())
+        memory = self._memories[address][1]
+        if size == tensor.nbytes and tensor.is_contiguous() and 1 not in shape:
+            return whole, (memory, tensor.dtype, shape)
+        return strided, (memory, tensor.dtype, shape, tensor.stride(), tensor.storage_offset())
 
 
+_CODE = (types.FunctionType, type)
 _OWN_PICKLE = ("__reduce__", "__reduce_ex__", "__getstate__", "__setstate__")
 
 

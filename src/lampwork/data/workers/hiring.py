@@ -35,25 +35,35 @@ class Kept:
     Attributes:
         crew: the workers.
         terms: the settings that they were started with.
-        digest: of what they load, see `fingerprint`.
+        looks: of what they load, see `fingerprint`.
     """
 
-    def __init__(self, crew: Crew, terms: tuple[Any, ...], digest: bytes) -> None:
+    def __init__(self, crew: Crew, terms: tuple[Any, ...], looks: tuple[bytes, bytes]) -> None:
         self.crew = crew
         self.terms = terms
-        self.digest = digest
+        self.looks = looks
 
 
-def hire(loader: DataLoader, dataset: Any) -> tuple[Crew, bool]:
+def hire(loader: DataLoader, dataset: Any, seed: int) -> tuple[Crew, bool]:
     """Workers for an epoch, and whether they find the dataset in the shipment.
+
+    Args:
+        loader: for which.
+        dataset: what they load.
+        seed: of the epoch: workers that are kept wake up to it while the dataset is looked at.
 
     Raises:
         Exception: whatever starting a process raises, and pickling for those that are not forked.
     """
     kept, loader._own.kept = loader._own.kept, None
+    if kept is not None and not _same_terms(kept, loader):
+        kept.crew.close()
+        kept = None
+    if kept is not None:
+        kept.crew.wake(seed)
     looks = _fingerprint(loader, dataset)
     if kept is not None:
-        if looks is not None and _unchanged(kept, loader, looks[0]):
+        if looks == kept.looks and kept.crew.alive:
             loader._own.hired = kept
             return kept.crew, True
         kept.crew.close()
@@ -62,7 +72,7 @@ def hire(loader: DataLoader, dataset: Any) -> tuple[Crew, bool]:
     if looks is not None:
         if not shipped:  # forked workers use up the copy that they inherit
             crew.shipment.put(looks[1])
-        loader._own.hired = Kept(crew, _terms(loader), looks[0])
+        loader._own.hired = Kept(crew, _terms(loader), looks)
     return crew, shipped
 
 
@@ -101,10 +111,9 @@ def _terms(loader: DataLoader) -> tuple[Any, ...]:
     return (*settings, *surroundings, torch.get_default_dtype())
 
 
-def _unchanged(kept: Kept, loader: DataLoader, digest: bytes) -> bool:
-    # The terms first: they tell a forked process that these are not its workers to look after.
-    as_before = kept.terms == _terms(loader) and kept.digest == digest
-    return as_before and kept.crew.alive and not kept.crew.is_rested_out
+def _same_terms(kept: Kept, loader: DataLoader) -> bool:
+    # They tell a forked process as well that these are not its workers to look after.
+    return kept.terms == _terms(loader) and not kept.crew.is_rested_out
 
 
 @contextlib.contextmanager

@@ -66,7 +66,7 @@ class _MultiProcessingDataLoaderIter(Iteration, torchs._MultiProcessingDataLoade
         saved = self._begin(loader, "arena", starting=True)
         self._collating = loader.parallel == "batch" or not self._auto_collation
         self._handover = Handover.to(loader.device, self._pin_memory_device)
-        self._crew, shipped = hiring.hire(loader, self._dataset)
+        self._crew, shipped = hiring.hire(loader, self._dataset, self._base_seed)
         self._shutdown = False
         self._workers = self._crew.processes
         streams = saved.streams if saved else {}
@@ -102,8 +102,11 @@ class _MultiProcessingDataLoaderIter(Iteration, torchs._MultiProcessingDataLoade
         for _ in range(self._position.turn if epoch.stream_states else 0):
             next(self._turns)
         self._first_number = self._crew.begin(epoch)
-        for _ in range(self._prefetch_factor * self._num_workers):
-            self._try_put_index()
+        try:
+            for _ in range(self._prefetch_factor * self._num_workers):
+                self._try_put_index()
+        finally:
+            self._crew.uncork()
 
     # Giving out
 

@@ -117,6 +117,8 @@ class _Worker:
         """A copy of what lies in the shipment, made while there was nothing else to do."""
         self._unable: ExceptionWrapper | None = None
         """What went wrong at the beginning of the epoch: told with each of its tasks."""
+        self._seeded: int | None = None
+        """The seed of the generators as long as nothing has drawn from them since."""
         self._ended = False
         self._number = 0
         """Of the task in hand."""
@@ -144,15 +146,21 @@ class _Worker:
             if kind == Kind.REST:
                 self._prepare()
                 continue
+            if kind == Kind.SOON:
+                self._prepare()
+                self._seed(pickle.loads(body))
+                continue
             if kind == Kind.BEGIN:
                 self._begin(pickle.loads(body))
             else:
                 self._fulfil(*task_of(kind, body))
 
     def _prepare(self) -> None:
-        """Unpack for the next epoch; what fails here fails again there, and is told."""
-        with contextlib.suppress(Exception):
-            if self._shipment.filled:
+        """Change copies for the next epoch; what fails here fails again there, and is told."""
+        if self._unused is None and self._shipment.filled:
+            # The old one goes now: with thousands of samples that takes a while.
+            self._fetcher = self._dataset = torchs._worker_info = None
+            with contextlib.suppress(Exception):
                 self._unused = self._shipment.unpack(self._desk.number)
 
     def _begin(self, epoch: Epoch) -> None:
@@ -160,9 +168,7 @@ class _Worker:
         where = f"in DataLoader worker process {self._desk.number}"
         try:
             if epoch.shipped:
-                unused, self._unused = self._unused, None
-                job, self._dataset = unused or self._shipment.unpack(self._desk.number)
-                self._job = job or self._job
+                self._take_unused()
             if epoch.fresh:
                 self._start_afresh(epoch)
             assert self._job is not None
@@ -177,6 +183,14 @@ class _Worker:
         except Exception:
             self._unable = ExceptionWrapper(where=where)
 
+    def _take_unused(self) -> None:
+        """Take a new copy of the dataset, as a worker has that torch starts."""
+        if self._unused is None:
+            self._seeded = None  # unpacking may draw
+            self._unused = self._shipment.unpack(self._desk.number)
+        (job, self._dataset), self._unused = self._unused, None
+        self._job = job or self._job
+
     def _gather(self) -> Gather | None:
         # Asked while torch's own function is in the table: it is what gathering stands for.
         assert self._job is not None
@@ -190,18 +204,28 @@ class _Worker:
         """Seeds, `get_worker_info()` and `worker_init_fn`, as in a worker that torch starts."""
         assert self._job is not None
         number = self._desk.number
-        seed = epoch.seed + number
+        if self._seeded != epoch.seed:
+            self._seed(epoch.seed)
+        self._seeded = None
+        torchs._worker_info = torchs.WorkerInfo(
+            id=number,
+            num_workers=self._job.workers,
+            seed=epoch.seed + number,
+            dataset=self._dataset,
+        )
+        if self._job.worker_init_fn is not None:
+            self._job.worker_init_fn(number)
+
+    def _seed(self, base_seed: int) -> None:
+        number = self._desk.number
+        seed = base_seed + number
         random.seed(seed)
         if torch.accelerator.current_accelerator() is None:  # of those that torch was built for
             torch.default_generator.manual_seed(seed)
         else:
             torch.manual_seed(seed)  # which notes the stack, for each accelerator
-        np.random.seed(torchs._generate_state(epoch.seed, number))
-        torchs._worker_info = torchs.WorkerInfo(
-            id=number, num_workers=self._job.workers, seed=seed, dataset=self._dataset
-        )
-        if self._job.worker_init_fn is not None:
-            self._job.worker_init_fn(number)
+        np.random.seed(torchs._generate_state(base_seed, number))
+        self._seeded = base_seed
 
     def _on_sample(self, place: int) -> None:
         self._numbers[PLACE] = place
