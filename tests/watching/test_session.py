@@ -246,7 +246,7 @@ class Clock:
         for module in (guard, session):
             monkeypatch.setattr(module, "monotonic_s", lambda: self.now)
         slow = (activations, "measure"), (activations, "measure_with_channels")
-        for owner, name in (*slow, (reading.Reading, "add_dense")):
+        for owner, name in (*slow, (reading.Reading, "add"), (reading.Reading, "add_dense")):
             self._slow_down(monkeypatch, owner, name)
 
     def _slow_down(self, monkeypatch, owner, name):

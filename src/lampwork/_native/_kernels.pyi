@@ -7,11 +7,14 @@ def stack(to: int, addresses: Buffer, size: int, /) -> None: ...
 
 # stats.c
 def summary(
-    address: int, type: int, shape: tuple[int, ...], strides: tuple[int, ...], threads: int, /
-) -> bytes: ...
-def alive(
-    address: int, type: int, shape: tuple[int, ...], strides: tuple[int, ...], dim: int, /
-) -> bytes: ...
+    address: int,
+    type: int,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    threads: int,
+    dim: int,
+    /,
+) -> tuple[bytes, bytes | None]: ...
 
 # batch.c
 def summaries(jobs: Buffer, threads: int, /) -> bytes: ...

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch._C import _functorch as functorch  # pyright: ignore[reportAttributeAccessIssue]
 
 from lampwork._core.summary import WIDTH
 from lampwork._native import stats_torch
@@ -41,6 +42,7 @@ __all__ = [
     "alive",
     "prepare",
     "read",
+    "read_plain",
     "read_with_channels",
     "rows_of",
     "summary_row",
@@ -121,6 +123,7 @@ def _code(values: Tensor) -> int | None:
         or values.layout is not torch.strided
         or values.is_nested
         or values.is_neg()
+        or functorch.is_functorch_wrapped_tensor(values)
     ):
         return None
     return _CODES.get(values.dtype)
@@ -133,15 +136,12 @@ def read(values: Tensor) -> RawRow:
     """
     if values.is_cuda and (cuda := _on(values.device)) is not None:
         return cuda.read(_as_it_lies(values))[0]
-    code = _code(values)
-    if code is None and values.is_neg():
+    here = read_plain(values)
+    if here is not None:
+        return here[0]
+    if values.is_neg():
         return read(values.detach().resolve_neg())
-    # Without an address are tensors without elements, and those of zeros that torch never wrote.
-    if code is None or not (address := values.data_ptr()):
-        return stats_torch.summary_row(values)
-    assert _kernels is not None
-    threads = torch.get_num_threads() if values.numel() >= _TEAM_FROM else 1
-    return _kernels.summary(address, code, values.shape, values.stride(), threads)
+    return stats_torch.summary_row(values)
 
 
 def _as_it_lies(values: Tensor) -> Tensor:
@@ -160,7 +160,27 @@ def read_with_channels(values: Tensor, dim: int) -> tuple[RawRow, Flags]:
     if values.is_cuda and (cuda := _on(values.device)) is not None:
         row, flags = cuda.read(_as_it_lies(values), dim)
         return row, alive(values, dim) if flags is None else flags
-    return read(values), alive(values, dim)
+    return read_plain(values, dim) or (read(values), alive(values, dim))
+
+
+def read_plain(values: Tensor, dim: int = -1) -> tuple[RawRow, Any] | None:
+    """What nearly every tensor on the CPU is read by: one question what it is, and one call.
+
+    None of a tensor that is more than its memory, of no element type that the kernel knows, or
+    without an address: those without elements, and zeros that torch never wrote.
+
+    Args:
+        values: any tensor.
+        dim: along which to look for channels that are alive; -1 where there are none, whose flags
+            are then None.
+    """
+    code = _code(values)
+    if code is None or not (address := values.data_ptr()):
+        return None
+    assert _kernels is not None
+    threads = torch.get_num_threads() if values.numel() >= _TEAM_FROM else 1
+    row, flags = _kernels.summary(address, code, values.shape, values.stride(), threads, dim)
+    return row, None if flags is None else np.frombuffer(flags, np.bool_)
 
 
 def alive(values: Tensor, dim: int) -> NDArray[np.bool_] | Tensor:
@@ -168,12 +188,8 @@ def alive(values: Tensor, dim: int) -> NDArray[np.bool_] | Tensor:
 
     A channel that speaks is left at its first such element, so that little is read of most tensors.
     """
-    code = _code(values)
-    if code is None or not (address := values.data_ptr()):
-        return stats_torch.alive(values, dim)
-    assert _kernels is not None
-    flags = _kernels.alive(address, code, values.shape, values.stride(), dim)
-    return np.frombuffer(flags, dtype=np.bool_)
+    here = read_plain(values, dim)
+    return stats_torch.alive(values, dim) if here is None else here[1]
 
 
 @dataclass
@@ -205,6 +221,20 @@ class Batch:
             and (values.is_contiguous() or values.is_contiguous(memory_format=torch.channels_last))
         )
 
+    def add_plain(self, values: Tensor) -> bool:
+        """Read a tensor on the CPU, if `takes` accepts it; whether it does."""
+        code = _code(values)
+        if code is None or code >= _FLOATS or not (address := values.data_ptr()):
+            return False
+        if not (values.is_contiguous() or values.is_contiguous(memory_format=torch.channels_last)):
+            return False
+        elements = values.numel()
+        self.jobs.extend((address, code, elements, 0, 0))
+        self.places.append(self.count)
+        self.elements += elements
+        self.count += 1
+        return True
+
     def add(
         self, values: Tensor, *, old: int = 0, compare: bool = False, keep: bool = False
     ) -> None:
@@ -232,8 +262,9 @@ class Batch:
 
     def rows(self) -> list[RawRow]:
         """The rows, in the order of `add`."""
-        far = iter(self.there.rows() if self.there is not None else ())
-        here = iter(self._here() if self.places else ())
+        if self.there is None:
+            return list(self._here()) if self.places else []
+        far, here = iter(self.there.rows()), iter(self._here() if self.places else ())
         on_cpu = set(self.places)
         return [next(here if i in on_cpu else far) for i in range(self.count)]
 

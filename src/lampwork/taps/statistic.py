@@ -43,12 +43,18 @@ def measure(tensor: Tensor) -> RawRow | None:
     quantised, packed and nested tensors, those inside of `torch.vmap`, and while a CUDA graph is
     captured.
     """
+    here = stats.read_plain(tensor)
+    if here is not None:
+        return here[0]
     local = readable(tensor)
     return None if local is None else stats.read(local)
 
 
 def measure_with_channels(tensor: Tensor, dim: int | None) -> tuple[RawRow, Flags | None] | None:
     """As `measure`, with `alive` of the channels along `dim`, if any."""
+    here = stats.read_plain(tensor, -1 if dim is None else dim)
+    if here is not None:
+        return here
     local = readable(tensor)
     if local is None:
         return None

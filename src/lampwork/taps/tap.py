@@ -30,7 +30,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
-from torch.utils.hooks import RemovableHandle, unserializable_hook
+from torch.utils.hooks import RemovableHandle
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 Step = Callable[[Optimizer], None]
@@ -69,16 +69,17 @@ class _Hook:
         self._in_graphs = in_graphs
 
     def __call__(self, *args: Any) -> Any:
-        if torch.compiler.is_compiling() and not self._in_graphs:
-            _note_traced(self.number)
-            return None
-        if self.function is None:
-            return None
+        function = self.function
         if torch.compiler.is_compiling():
-            return _untraced(self.function, *args)
+            if not self._in_graphs:
+                _note_traced(self.number)
+                return None
+            return None if function is None else _untraced(function, *args)
+        if function is None:
+            return None
         # The hooks of the outermost module run beside the graph, where torch takes up all it meets.
         taken_up = frames.get_eval_frame_callback() is not None
-        return _untraced(self.function, *args) if taken_up else self.function(*args)
+        return _untraced(function, *args) if taken_up else function(*args)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # What stands in its place takes any arguments, does nothing, and needs no lampwork.
@@ -235,7 +236,7 @@ class Taps:
 
 def _is_traced() -> bool:
     # By torch.jit.trace or torch.export: what we compute would become part of the user's graph.
-    return torch.jit.is_tracing() or torch.compiler.is_exporting()
+    return torch._C._is_tracing() or torch.compiler.is_exporting()
 
 
 def in_backward() -> bool:
@@ -251,16 +252,27 @@ def backward_pass() -> int:
     return torch._C._current_graph_task_id()
 
 
-def on_gradient(tensor: Tensor, seen: Callable[[Tensor], None]) -> RemovableHandle:
-    """Call `seen` with the gradient of a tensor that requires grad; the gradient stays as it is."""
+class _GradientHook:
+    """What autograd calls; one object instead of a closure in a closure, since there are many."""
 
-    @unserializable_hook
-    def hook(gradient: Tensor | None) -> None:
+    __slots__ = ("_known", "_seen")
+    __torch_unserializable__ = True  # as `torch.utils.hooks.unserializable_hook` marks functions
+
+    def __init__(self, seen: Callable[..., None], known: tuple[Any, ...]) -> None:
+        self._seen, self._known = seen, known
+
+    def __call__(self, gradient: Tensor | None) -> None:
         # None: a sibling from the same operation (`unbind`, `split`) got a gradient, this one none.
         if gradient is not None:
-            seen(gradient)
+            self._seen(*self._known, gradient)
 
-    return tensor.register_hook(hook)
+
+def on_gradient(tensor: Tensor, seen: Callable[..., None], *known: Any) -> RemovableHandle:
+    """Call `seen` with what is known of it and the gradient of a tensor that requires grad.
+
+    The gradient stays as it is.
+    """
+    return tensor.register_hook(_GradientHook(seen, known))
 
 
 def on_output(module: nn.Module, change: Callable[[nn.Module, Any], Any]) -> RemovableHandle:

@@ -7,7 +7,6 @@ between two steps does not. Rows stay on the device until the step ends, so noth
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -92,6 +91,8 @@ class Activations:
         self._root_taps: Taps | None = None
         self._taps: Taps | None = None
         self._compiled = CompiledTaps(modules)
+        self._keys: dict[tuple[str, int, int], tuple[Key, Key]] = {}  # of an output, its gradient
+        self._guarded_gradient = guard(self._gradient)
         self.seen: dict[Key, Seen] = {}
 
     def install(self) -> None:
@@ -196,12 +197,20 @@ class Activations:
             return
         if not visit.recomputed:
             forward.first_run.add(visit.name)
+        if type(output) is Tensor and output.is_floating_point():  # what nearly every module gives
+            self._output(forward, visit, 0, output)
+            return
         for part, tensor in enumerate(tensors(output)):
             if tensor.is_floating_point() or tensor.is_complex():
                 self._output(forward, visit, part, tensor)
 
     def _output(self, forward: _Forward, visit: Visit, part: int, tensor: Tensor) -> None:
-        key = Key("output", visit.name, max(visit.call, 1), part)
+        place = (visit.name, visit.call, part)
+        keys = self._keys.get(place)
+        if keys is None:
+            own = Key("output", visit.name, max(visit.call, 1), part)
+            keys = self._keys[place] = (own, own._replace(kind="grad_output"))
+        key, gradient_key = keys
         dim = channel_dim(tensor, channels_first=self._channels_first)
         measured = measure_with_channels(tensor, dim)
         if measured is None:
@@ -213,12 +222,11 @@ class Activations:
         if flags is not None:
             forward.alive.append((key, flags))
         if tensor.requires_grad:
-            gradient_key = key._replace(kind="grad_output")
             # Described now and not when the gradient comes: ids are to follow the depth.
             if gradient_key not in self.seen:
                 self._describe(gradient_key, visit.module, tuple(tensor.shape), tensor.dtype)
-            seen = self._guard(partial(self._gradient, forward, gradient_key))
-            forward.hooks.append(on_gradient(tensor, seen))
+            hook = on_gradient(tensor, self._guarded_gradient, forward, gradient_key)
+            forward.hooks.append(hook)
 
     def _gradient(self, forward: _Forward, key: Key, gradient: Tensor) -> None:
         forward.trained = True

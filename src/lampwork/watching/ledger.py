@@ -25,6 +25,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._known: dict[Key, tuple[int, Seen]] = {}
+        self._announced: dict[Key, Seen] = {}
         self._silent: dict[Key, NDArray[np.int32]] = {}
         self._counted: dict[Key, int] = {}
 
@@ -48,6 +49,9 @@ class Ledger:
 
     def announce(self, seen: dict[Key, Seen], writer: Writer) -> None:
         """Tell the writer about tensors that are new, or of which more is known."""
+        if seen == self._announced:  # as at nearly every step
+            return
+        self._announced = dict(seen)
         for key, description in seen.items():
             number, known = self._known.get(key, (len(self._known), None))
             if known is not description and known != description:

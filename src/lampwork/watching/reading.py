@@ -35,6 +35,10 @@ class Reading:
 
     def add(self, key: Key, tensor: Tensor) -> None:
         """Read a tensor."""
+        if self._batch.add_plain(tensor):
+            self._keys.append(key)
+            self._alive.append(tensor)
+            return
         local = readable(tensor)
         if local is None:
             return

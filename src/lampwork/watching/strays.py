@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import nn
 
+_CONTAINERS = (list, tuple, dict)
+
 
 class Strays:
     """Watches the parameters of such layers: do they get gradients, and does anybody move them?"""
@@ -37,20 +39,21 @@ class Strays:
 
 
 def _strays(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    own = {id(module) for module in model.modules()}
-    for owner, module in model.named_modules():
+    named = list(model.named_modules())
+    own = {id(module) for _, module in named}
+    for owner, module in named:
         for attribute, value in vars(module).items():
+            # Most are no containers. With an underscore they are torch's own, or kept out on
+            # purpose.
+            if attribute[:1] == "_" or not isinstance(value, _CONTAINERS):
+                continue
             for key, hidden in _modules_in(value):
-                # With an underscore they are torch's own, or kept out on purpose.
-                if id(hidden) in own or attribute.startswith("_"):
+                if id(hidden) in own:
                     continue
                 place = ".".join(part for part in (owner, attribute, key) if part)
                 yield from hidden.named_parameters(prefix=place)
 
 
 def _modules_in(value: Any) -> Iterable[tuple[str, nn.Module]]:
-    # Asked of every attribute of every module: most are no containers, and cost nothing.
-    if not isinstance(value, (list, tuple, dict)) or not value:
-        return ()
     pairs = value.items() if isinstance(value, dict) else enumerate(value)
     return [(str(key), item) for key, item in pairs if isinstance(item, nn.Module)]

@@ -410,29 +410,6 @@ static int parse_tensor(PyObject *const *args, const char **values, int *type, L
   return parse_layout(args[2], args[3], l);
 }
 
-/* summary(address, type, shape, strides, threads) -> bytes of one row. */
-static PyObject *summary(PyObject *self, PyObject *const *args, Py_ssize_t count) {
-  (void)self;
-  const char *values;
-  int type, failed;
-  Layout layout;
-  Row row;
-  if (count != 5) return PyErr_Format(PyExc_TypeError, "summary takes 5 arguments");
-  if (parse_tensor(args, &values, &type, &layout) < 0) return NULL;
-  int threads = (int)PyLong_AsLong(args[4]);
-  if (PyErr_Occurred()) return NULL;
-  int64_t elements = 1;
-  for (int i = 0; i < layout.dims; i++) elements *= layout.size[i];
-  if (elements < RELEASED_ABOVE) {
-    failed = read_tensor(values, type, &layout, &row, 1);
-  } else {
-    Py_BEGIN_ALLOW_THREADS
-    failed = read_tensor(values, type, &layout, &row, threads);
-    Py_END_ALLOW_THREADS
-  }
-  return failed ? PyErr_NoMemory() : PyBytes_FromStringAndSize((const char *)&row, sizeof row);
-}
-
 /* ---- channels ---- */
 
 static int any_set(const char *x, int64_t stride, int size, uint64_t mask, int64_t n) {
@@ -478,34 +455,68 @@ static int channel_speaks(const char *x, int type, const Layout *rest) {
   }
 }
 
-/* alive(address, type, shape, strides, dim) -> bytes, 1 for each channel that is not all zero. */
-static PyObject *alive(PyObject *self, PyObject *const *args, Py_ssize_t count) {
-  (void)self;
-  const char *values;
-  int type;
-  Layout l;
-  if (count != 5) return PyErr_Format(PyExc_TypeError, "alive takes 5 arguments");
-  if (parse_tensor(args, &values, &type, &l) < 0) return NULL;
-  long dim = PyLong_AsLong(args[4]);
-  if (dim < 0 || dim >= l.dims) return PyErr_Format(PyExc_ValueError, "no dimension %ld", dim);
+/* Of each channel along `dim`, 1 if it is not all zero. */
+static void find_speaking(const char *values, int type, Layout l, int dim, char *flags) {
   int64_t channels = l.size[dim], step = l.stride[dim], others = 1;
   l.dims--;
-  for (int i = (int)dim; i < l.dims; i++) l.size[i] = l.size[i + 1], l.stride[i] = l.stride[i + 1];
+  for (int i = dim; i < l.dims; i++) l.size[i] = l.size[i + 1], l.stride[i] = l.stride[i + 1];
   for (int i = 0; i < l.dims; i++) others *= l.size[i];
-  char *flags = calloc(channels ? channels : 1, 1);
-  if (!flags) return PyErr_NoMemory();
   normalize(&l);
-  Py_BEGIN_ALLOW_THREADS
   for (int64_t c = 0; others && c < channels; c++)
     flags[c] = (char)channel_speaks(values + c * step * SIZES[type], type, &l);
-  Py_END_ALLOW_THREADS
-  PyObject *found = PyBytes_FromStringAndSize(flags, channels);
+}
+
+/* ---- both, of a tensor that Python gives ---- */
+
+static int read_both(const char *values, int type, Layout *l, int dim, char *flags, Row *row,
+                     int threads) {
+  Layout own = *l; /* reading puts it in order */
+  int failed = read_tensor(values, type, &own, row, threads);
+  if (!failed && flags) find_speaking(values, type, *l, dim, flags);
+  return failed;
+}
+
+/* summary(address, type, shape, strides, threads, dim) -> (bytes of one row, and of the flags, 1 for
+ * each channel along `dim` that is not all zero; None where dim is -1). */
+static PyObject *summary(PyObject *self, PyObject *const *args, Py_ssize_t count) {
+  (void)self;
+  const char *values;
+  char *flags = NULL;
+  int type, failed;
+  Layout l;
+  Row row;
+  if (count != 6) return PyErr_Format(PyExc_TypeError, "summary takes 6 arguments");
+  if (parse_tensor(args, &values, &type, &l) < 0) return NULL;
+  int threads = (int)PyLong_AsLong(args[4]);
+  long dim = PyLong_AsLong(args[5]);
+  if (PyErr_Occurred()) return NULL;
+  if (dim < -1 || dim >= l.dims) return PyErr_Format(PyExc_ValueError, "no dimension %ld", dim);
+  int64_t channels = dim < 0 ? 0 : l.size[dim], elements = 1;
+  if (dim >= 0 && !(flags = calloc(channels ? channels : 1, 1))) return PyErr_NoMemory();
+  for (int i = 0; i < l.dims; i++) elements *= l.size[i];
+  if (elements < RELEASED_ABOVE) {
+    failed = read_both(values, type, &l, (int)dim, flags, &row, 1);
+  } else {
+    Py_BEGIN_ALLOW_THREADS
+    failed = read_both(values, type, &l, (int)dim, flags, &row, threads);
+    Py_END_ALLOW_THREADS
+  }
+  PyObject *found = NULL, *one = NULL, *other = NULL;
+  if (failed) {
+    PyErr_NoMemory();
+  } else {
+    one = PyBytes_FromStringAndSize((const char *)&row, sizeof row);
+    other = flags ? PyBytes_FromStringAndSize(flags, channels) : Py_NewRef(Py_None);
+    if (one && other) found = PyTuple_Pack(2, one, other);
+  }
+  Py_XDECREF(one);
+  Py_XDECREF(other);
   free(flags);
   return found;
 }
 
 PyMethodDef lampwork_stats_methods[] = {
-    {"summary", (PyCFunction)(void (*)(void))summary, METH_FASTCALL, "The row of one tensor."},
-    {"alive", (PyCFunction)(void (*)(void))alive, METH_FASTCALL, "Which channels are not silent."},
+    {"summary", (PyCFunction)(void (*)(void))summary, METH_FASTCALL,
+     "The row of one tensor, and which of its channels are not silent."},
     {NULL, NULL, 0, NULL},
 };
