@@ -79,33 +79,62 @@ class CompiledTaps:
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
         self.on = self.traced = False
         self._modules = modules
+        self._generation = "0"  # a text, since torch would make a variable of a number that changes
         self._places: list[_Place] = []
         self._waiting: list[list[list[Tensor]]] = []
         self._numbering = _Numbering()
-        self._handles: list[RemovableHandle] = []
+        self._handles: dict[str, RemovableHandle] = {}
 
     def install(self) -> None:
         """Put the hooks on, unless they are."""
         if self._handles:
             return
         # A step without torch.compile takes none of the leaves, and each is an allocation: kept.
-        devices = [_device(module) for module in self._modules.values()]
-        if devices != [place.device for place in self._places]:
-            self._places = [
-                _Place(name, device, [_leaf(device) for _ in range(_MOST)])
-                for name, device in zip(self._modules, devices, strict=True)
-            ]
-        for number, (place, module) in enumerate(
-            zip(self._places, self._modules.values(), strict=True)
-        ):
-            self._handles.append(on_output_in_graph(module, self._hook(number, place)))
+        wanted = [(name, _device(module)) for name, module in self._modules.items()]
+        if wanted != [(place.name, place.device) for place in self._places]:
+            self._places = [_Place(*each, [_leaf(each[1]) for _ in range(_MOST)]) for each in wanted]
+        for number, (name, module) in enumerate(self._modules.items()):
+            self._put(number, name, module)
+
+    def _put(self, number: int, name: str, module: nn.Module) -> None:
+        hook = self._hook(number, self._places[number])
+        self._handles[name] = on_output_in_graph(module, hook)
+
+    def follow(self, modules: Mapping[str, nn.Module]) -> None:
+        """Measure these modules from now on.
+
+        Torch does not look for hooks on what it has compiled. It may have compiled the new modules
+        already, but it does compile anew where a value differs that all our hooks look at.
+        """
+        self._generation = str(int(self._generation) + 1)
+        before, self._modules = self._modules, modules
+        if not self.traced:
+            installed, on = bool(self._handles), self.on
+            self.remove()
+            self.on = on
+            if installed:
+                self.install()
+            return
+        changed = {name for name in before if modules.get(name) is not before[name]}
+        for name in changed & self._handles.keys():
+            self._handles.pop(name).remove()
+        numbers = {place.name: number for number, place in enumerate(self._places)}
+        for name, module in modules.items():
+            if name not in numbers:
+                numbers[name] = len(self._places)
+                device = _device(module)
+                self._places.append(_Place(name, device, [_leaf(device) for _ in range(_MOST)]))
+                for waiting in self._waiting:
+                    waiting.append([])
+            if name not in self._handles:
+                self._put(numbers[name], name, module)
 
     def remove(self) -> None:
         """Take the hooks off; does nothing the second time."""
         if self.traced:
             self._places = []
         self.on = self.traced = False
-        for handle in self._handles:
+        for handle in self._handles.values():
             handle.remove()
         self._handles.clear()
         self._waiting.clear()
@@ -148,7 +177,7 @@ class CompiledTaps:
             return tensor if leaf < 0 else _Reading.apply(tensor, place.leaves[leaf])
 
         def hook(module: nn.Module, output: Any) -> Any:
-            if not self.on or not torch.is_grad_enabled():
+            if not self.on or not self._generation or not torch.is_grad_enabled():
                 return None
             if isinstance(output, Tensor):
                 return through(0, output)

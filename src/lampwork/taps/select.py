@@ -34,6 +34,11 @@ def with_values(model: nn.Module) -> dict[str, nn.Module]:
     A container's output is that of its last child, so containers are left out.
     """
     refuse_unhookable(model)
+    return worth_watching(model)
+
+
+def worth_watching(model: nn.Module) -> dict[str, nn.Module]:
+    """As `with_values`, of a model that was looked at before."""
     return {
         name: module
         for name, module in model.named_modules()

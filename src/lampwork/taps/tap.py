@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from threading import Lock, get_ident
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -134,6 +134,13 @@ def _untraced(function: Callable[..., Any], *args: Any) -> Any:
     return function(*args)
 
 
+class _Placed(NamedTuple):
+    module: nn.Module
+    kind: str
+    hook: _Hook
+    handle: RemovableHandle
+
+
 class Taps:
     """Forward hooks on modules, with calls numbered.
 
@@ -160,29 +167,40 @@ class Taps:
         self._calls: Counter[str] = Counter()
         self._numbering = Lock()
         self._open: defaultdict[int, list[Visit]] = defaultdict(list)  # by thread
-        self._hooks: list[tuple[nn.Module, str, _Hook, RemovableHandle]] = []
-        for name, module in modules.items():
-            # A layer that has no others inside cannot call itself: its calls end as they begin.
-            if before is None and next(module.children(), None) is None:
-                self._put(module, "after", partial(self._leave_layer, name))
-            else:
-                self._put(module, "before", partial(self._enter, name))
-                self._put(module, "after", self._leave)
+        self._hooks: dict[str, list[_Placed]] = {}
+        self.follow(modules)
 
-    def _put(self, module: nn.Module, kind: str, function: Callable[..., Any]) -> None:
+    def follow(self, modules: Mapping[str, nn.Module]) -> None:
+        """Tap these modules from now on; those that are tapped already keep their hooks."""
+        for name, placed in list(self._hooks.items()):
+            if modules.get(name) is not placed[0].module:
+                self._take_off(self._hooks.pop(name))
+        for name, module in modules.items():
+            if name not in self._hooks:
+                self._hooks[name] = self._tap(name, module)
+
+    def _tap(self, name: str, module: nn.Module) -> list[_Placed]:
+        # A layer that has no others inside cannot call itself: its calls end as they begin.
+        if self._before is None and next(module.children(), None) is None:
+            return [self._put(module, "after", partial(self._leave_layer, name))]
+        return [
+            self._put(module, "before", partial(self._enter, name)),
+            self._put(module, "after", self._leave),
+        ]
+
+    def _put(self, module: nn.Module, kind: str, function: Callable[..., Any]) -> _Placed:
         resting = [] if self._in_graphs else _resting.get(module, [])
         for i, (its_kind, hook, handle) in enumerate(resting):
             if its_kind == kind:
                 del resting[i]
                 hook.function = function
-                self._hooks.append((module, kind, hook, handle))
-                return
+                return _Placed(module, kind, hook, handle)
         hook = _Hook(function, in_graphs=self._in_graphs)
         if kind == "before":
             handle = module.register_forward_pre_hook(hook, with_kwargs=True)
         else:
             handle = module.register_forward_hook(hook)
-        self._hooks.append((module, kind, hook, handle))
+        return _Placed(module, kind, hook, handle)
 
     def restart(self) -> None:
         """Number the calls from 1 again: a new forward pass of the whole model begins."""
@@ -191,14 +209,18 @@ class Taps:
 
     def remove(self) -> None:
         """Take the hooks off; does nothing the second time."""
-        for module, kind, hook, handle in self._hooks:
+        for placed in self._hooks.values():
+            self._take_off(placed)
+        self._hooks.clear()
+        self._open.clear()
+
+    def _take_off(self, hooks: list[_Placed]) -> None:
+        for module, kind, hook, handle in hooks:
             if hook.number in _traced:
                 hook.function = None
                 _resting.setdefault(module, []).append((kind, hook, handle))
             else:
                 handle.remove()
-        self._hooks.clear()
-        self._open.clear()
 
     def _enter(self, name: str, module: nn.Module, args: Any, kwargs: Any) -> None:
         if _is_traced():

@@ -6,6 +6,7 @@ between two steps does not. Rows stay on the device until the step ends, so noth
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -81,10 +82,23 @@ class Taken:
 
 
 class Activations:
-    """Taps on the modules of one model, installed for recorded steps only."""
+    """Taps on the modules of one model, installed for recorded steps only.
 
-    def __init__(self, model: nn.Module, modules: dict[str, nn.Module], guard: Guard) -> None:
-        self._model, self._modules, self._guard = model, modules, guard
+    Args:
+        model: the model.
+        modules: those that are tapped, by name.
+        guard: of all hooks.
+        begins: called when a pass of the whole model begins, before its modules are called.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        modules: dict[str, nn.Module],
+        guard: Guard,
+        begins: Callable[[], None],
+    ) -> None:
+        self._model, self._modules, self._guard, self._begins = model, modules, guard, begins
         self._channels_first = has_1d_convolutions(model)
         self._forwards: list[_Forward] = []
         self._reached: list[_Forward] = []
@@ -103,6 +117,15 @@ class Activations:
             self._taps = Taps(self._modules, after=record, in_graphs=False)
         self._compiled.install()
         self._compiled.on = True
+
+    def follow(self, modules: dict[str, nn.Module]) -> None:
+        """Tap these modules from now on, also where the model is about to call them."""
+        self._modules = modules
+        self._channels_first = has_1d_convolutions(self._model)
+        self.seen.clear()  # another layer gives another shape to all that come after it
+        if self._taps is not None:
+            self._taps.follow(modules)
+        self._compiled.follow(modules)
 
     def rest(self) -> None:
         """Take the hooks off and forget what was not taken; what was compiled in stays, idle."""
@@ -172,6 +195,7 @@ class Activations:
     def _begin(self, visit: Visit, inputs: Inputs) -> None:
         if not visit.recomputed and torch.is_grad_enabled():
             assert self._taps is not None
+            self._begins()
             self._taps.restart()
             self._compiled.begin()
             self._forwards.append(_Forward(self._model.training))

@@ -30,8 +30,12 @@ class Flight:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._probes = _at_both_ends(model)
         self.found: dict[str, Any] = {}
+        self.follow()
+
+    def follow(self) -> None:
+        """Look up the model's parameters anew."""
+        self._probes = _at_both_ends(self._model)
 
     def look(self, step: int) -> None:
         """Read the gradients that this step is about to use."""

@@ -54,6 +54,12 @@ class Origin:
                 in_graphs=False,
             )
 
+    def follow(self) -> None:
+        """The model has other modules: learn anew, at the next recorded step at the latest."""
+        self._known = {}
+        if self._taps is not None:
+            self._taps.follow(dict(self._model.named_modules()))
+
     def remove(self) -> None:
         """Take the hooks off."""
         if self._taps is not None:

@@ -40,12 +40,7 @@ class Parameters:
 
     def __init__(self, model: nn.Module, guard: Guard, reached: Callable[..., None]) -> None:
         self._model, self._guard, self._reached = model, guard, reached
-        self._named = dict(model.named_parameters())
-        self._owner = {
-            f"{prefix}.{name}" if prefix else name: type(module).__name__
-            for prefix, module in model.named_modules()
-            for name, _ in module.named_parameters(recurse=False)
-        }
+        self._named: dict[str, nn.Parameter] = {}
         self._owned: WeakKeyDictionary[Optimizer, tuple[Groups, dict[str, nn.Parameter]]]
         self._owned = WeakKeyDictionary()
         self._optimized: set[str] = set()
@@ -55,18 +50,40 @@ class Parameters:
         self._clean_handle: RemovableHandle | None = None
         self.seen: dict[Key, Seen] = {}
         self._described: dict[str, tuple[torch.Size, torch.dtype, bool, bool]] = {}
+        self.follow()
+
+    def follow(self) -> None:
+        """Look up which parameters the model has now."""
+        before, self._named = self._named, dict(self._model.named_parameters())
+        self._owner = {
+            f"{prefix}.{name}" if prefix else name: type(module).__name__
+            for prefix, module in self._model.named_modules()
+            for name, _ in module.named_parameters(recurse=False)
+        }
+        other = {name for name, p in before.items() if self._named.get(name) is not p}
+        self._old.forget(other)
+        self._optimized -= other
+        for name in other:
+            self._described.pop(name, None)
+            for kind in ("weight", "grad", "update"):
+                self.seen.pop(Key(kind, name), None)
+        for optimizer, (groups, _) in list(self._owned.items()):
+            self._owned[optimizer] = groups, self._look_up(optimizer)
+            self._optimized |= self._owned[optimizer][1].keys()
+
+    def _look_up(self, optimizer: Optimizer) -> dict[str, nn.Parameter]:
+        ids = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        return {name: p for name, p in self._named.items() if id(p) in ids}
 
     def owned_by(self, optimizer: Optimizer) -> dict[str, nn.Parameter]:
         """Those of the model's parameters that the optimizer steps, by name."""
-        groups = tuple(len(group["params"]) for group in optimizer.param_groups)
         # Asked at every step, also where nothing is recorded; groups change once in a run, if ever.
         known = self._owned.get(optimizer)
         if known is None:  # it may come with new parameters, of a layer that was replaced
-            self._named = dict(self._model.named_parameters())
+            self.follow()
+        groups = tuple(len(group["params"]) for group in optimizer.param_groups)
         if known is None or known[0] != groups:
-            ids = {id(p) for group in optimizer.param_groups for p in group["params"]}
-            known = (groups, {name: p for name, p in self._named.items() if id(p) in ids})
-            self._owned[optimizer] = known
+            known = self._owned[optimizer] = groups, self._look_up(optimizer)
         return known[1]
 
     def note_optimizer(self, optimizer: Optimizer) -> None:

@@ -35,12 +35,8 @@ class Passes:
 
     def __init__(self, model: nn.Module, guard: Guard) -> None:
         self._model, self._guard = model, guard
-        self._entries = {name: m for name, m in model.named_modules() if name and _maps(m)}
-        self._squashing = {
-            name: m for name, m in model.named_modules() if name and isinstance(m, _SQUASHING)
-        }
-        self._entries_known = False
         self._taps: list[Taps] = []
+        self.follow()
         self.squashers: dict[int, str] = {}
         self.seen: dict[Key, Seen] = {}
         self.next_step()
@@ -59,6 +55,15 @@ class Passes:
                 Taps(self._entries, before=guarded(self._enter), in_graphs=False),
                 Taps(self._squashing, after=guarded(self._squashed), in_graphs=False),
             ]
+
+    def follow(self) -> None:
+        """Look up the model's modules anew, also where they are about to be called."""
+        named = [(name, m) for name, m in self._model.named_modules() if name]
+        self._entries = {name: m for name, m in named if _maps(m)}
+        self._squashing = {name: m for name, m in named if isinstance(m, _SQUASHING)}
+        self._entries_known = False
+        for taps, modules in zip(self._taps[1:], (self._entries, self._squashing), strict=False):
+            taps.follow(modules)
 
     def remove(self) -> None:
         """Take the hooks off."""

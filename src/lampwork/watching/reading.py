@@ -193,6 +193,14 @@ class Old:
             reading.add(Key("update", name), _difference(now[name].detach(), old))
         self._names, self._clones = [], {}
 
+    def forget(self, names: Iterable[str]) -> None:
+        """What is kept by these names is of parameters that the model has no more."""
+        for name in names:
+            self._kept.pop(name, None)
+            self._clones.pop(name, None)
+            self._known.discard(name)
+            self._names = [other for other in self._names if other != name]
+
     def release(self) -> None:
         """Give the memory back."""
         self._names, self._clones, self._kept = [], {}, {}

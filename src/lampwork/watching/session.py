@@ -30,6 +30,7 @@ from lampwork._core.errors import InputError, RecordError
 from lampwork.record import runs
 from lampwork.record.writer import Writer
 from lampwork.taps import select
+from lampwork.taps.layout import Layout, difference
 from lampwork.taps.statistic import Flags, prepare
 from lampwork.taps.tap import on_optimizer_step
 from lampwork.watching import callers
@@ -51,6 +52,9 @@ from lampwork.watching.witness import Witness
 if TYPE_CHECKING:
     from lampwork.diagnose.finding import Finding
     from lampwork.record.reader import Record
+
+_MOST_CHANGES = 20
+"""Of a model that has other modules all the time, the first so many are noted."""
 
 
 class Watch:
@@ -77,6 +81,7 @@ class Watch:
         self._writer: Writer | None = None
         self._handles: list[RemovableHandle] = []
         self._unseen_told = False
+        self._changes = 0
 
     def start(self) -> Watch:
         """Make the run's folder and begin with the next step.
@@ -114,7 +119,8 @@ class Watch:
     def attach(self) -> None:
         """Put the hooks on; the second half of `start`, or the first where a run may never come."""
         self._guard = Guard(self._untap)
-        self._activations = Activations(self._model, self._modules, self._guard)
+        self._layout, self._looked = Layout(self._model), False
+        self._activations = Activations(self._model, self._modules, self._guard, self._follow)
         reached = self._activations.backward_reached
         self._parameters = Parameters(self._model, self._guard, reached)
         self._snapshots = Snapshots(self._model, self._guard) if self._pictures else None
@@ -283,6 +289,22 @@ class Watch:
             self._handles = []
             self._untap()
 
+    def _follow(self) -> None:
+        """Look whether modules of the model were replaced since; then watch those that it has."""
+        self._looked = True
+        if not self._layout.changed():
+            return
+        before, self._modules = self._modules, select.worth_watching(self._model)
+        self._activations.follow(self._modules)
+        self._parameters.follow()
+        self._witness.follow()
+        if self._snapshots is not None:
+            self._snapshots.follow(self._model)
+        told = difference(before, self._modules)
+        if told and self._writer is not None and self._changes < _MOST_CHANGES:
+            self._changes += 1
+            self._writer.note(self.step, f"modules of the model {told}")
+
     def _tap(self) -> None:
         self._activations.install()
         self._witness.install()
@@ -338,6 +360,11 @@ class Watch:
 
     def _read_step(self, optimizer: Optimizer) -> None:
         assert self._writer is not None
+        if not self._looked:  # a model that was only called by its parts
+            self._follow()
+        self._looked = False
+        if self._layout.parameters_changed():
+            self._parameters.follow()
         taken = self._activations.take()
         self._rows = taken.rows + self._parameters.before_step(optimizer)
         self._look_for_unseen_layers()
@@ -357,7 +384,9 @@ class Watch:
     def _look_for_unseen_layers(self) -> None:
         """Tell once, where parameters have gradients and no layer called our hooks."""
         kinds = {key.kind for key, _ in self._rows if key.name}
-        if self._unseen_told or "output" in kinds or "grad" not in kinds or len(self._modules) < 2:
+        if "output" in kinds:  # what is compiled before has none from the first step on
+            self._unseen_told = True
+        if self._unseen_told or "grad" not in kinds or len(self._modules) < 2:
             return
         if select.anything_compiled():
             self._unseen_told = True

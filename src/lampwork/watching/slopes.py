@@ -42,13 +42,17 @@ class Slopes:
     """
 
     def __init__(self, model: nn.Module, called: dict[int, str]) -> None:
-        self._called = called
-        self._names = {
-            id(p): name or "" for name, m in model.named_modules() for p in m.parameters(False)
-        }
+        self._model, self._called = model, called
         self._steps = 0
-        self._idle = False
+        self.follow()
         self._now: dict[str, tuple[str, Tensor]] = {}
+
+    def follow(self) -> None:
+        """Look up the model's modules anew."""
+        self._names = {
+            id(p): name for name, m in self._model.named_modules() for p in m.parameters(False)
+        }
+        self._idle = False
 
     def look(self, loss: Tensor) -> None:
         """Read the graph behind a loss, if it is time for it."""
@@ -59,7 +63,7 @@ class Slopes:
             self._idle = True
             return
         found = [node for node in nodes if kind(node) in _SLOPES]
-        self._idle = not found  # another model would have to be another run
+        self._idle = not found  # until the model has other modules
         last = set(around(loss, MOST_NODES)) if found else set()
         after = _consumers(nodes) if found else {}
         for node in found:

@@ -40,6 +40,11 @@ class Snapshots:
         """Wait for the first examples that are trained on."""
         self._waiting.install()
 
+    def follow(self, model: nn.Module) -> None:
+        """The model has other modules than before."""
+        self._waiting.follow()
+        self._kernels.follow(model)
+
     def remove(self) -> None:
         """Take the hooks off."""
         self._waiting.remove()

@@ -29,13 +29,18 @@ class Validation:
     """
 
     def __init__(self, model: nn.Module, guard: Guard) -> None:
-        self._modal = [m for m in model.modules() if differs_in_eval(m)]
+        self._model, self._see_guarded = model, guard(self._see)
         self._step = self._run = 0
         self._phases: list[tuple[int, int]] = []
         self._more = 0
         self._handle: RemovableHandle | None = None
-        if self._modal:
-            self._handle = on_every_pass(model, guard(self._see))
+        self.follow()
+
+    def follow(self) -> None:
+        """Look up the model's modules anew."""
+        self._modal = [m for m in self._model.modules() if differs_in_eval(m)]
+        if self._modal and self._handle is None:
+            self._handle = on_every_pass(self._model, self._see_guarded)
 
     def remove(self) -> None:
         """Take the hook off."""

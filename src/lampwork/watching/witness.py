@@ -72,6 +72,12 @@ class Witness:
             self._listening.remove()
             self._listening = None
 
+    def follow(self) -> None:
+        """The model has other modules than before; it may be about to call them."""
+        parts = (self._passes, self._slopes, self._flight, self._origin, self._validation)
+        for part in parts:
+            self._guard(part.follow)()
+
     def before_step(self, step: int) -> None:
         """An optimizer is about to step, be it recorded or not."""
         self._guard(self._flight.look)(step)

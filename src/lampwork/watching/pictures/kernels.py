@@ -36,6 +36,12 @@ class Kernels:
     """The first, a middle and the last convolution; without any, some of the weight matrices."""
 
     def __init__(self, model: nn.Module) -> None:
+        self._shown: list[_Shown] = []
+        self.follow(model)
+
+    def follow(self, model: nn.Module) -> None:
+        """Choose anew; of layers that stay the first values are kept."""
+        before = {shown.name: shown for shown in self._shown}
         layers = [item for item in model.named_modules() if isinstance(item[1], nn.Conv2d)]
         layers = [item for item in layers if max(_kernel_size(item[1])) > 1]
         self._shown = [
@@ -46,6 +52,10 @@ class Kernels:
         most = 1 if layers else MOST_MATRICES
         chosen = [len(matrices) - 1] if layers and matrices else spread(len(matrices), most)
         self._shown += [matrices[i] for i in chosen]
+        for i, shown in enumerate(self._shown):
+            known = before.get(shown.name)
+            if known is not None and known.module is shown.module:
+                self._shown[i] = known
 
     @torch.no_grad()
     def take(self, image: tuple[int, ...] | None = None) -> list[Snapshot]:

@@ -72,6 +72,17 @@ class Waiting:
             entered, left = self.guard(self._entered), self.guard(self._left)
             self._taps = Taps(known, before=entered, after=left, in_graphs=False)
 
+    def follow(self) -> None:
+        """The module that the examples are for may be another one, or gone, and with it they."""
+        if self.probe is not None:
+            modules = dict(self.model.named_modules())
+            if self.probe.name in modules:
+                self.probe.module = modules[self.probe.name]
+            else:
+                self.probe = None
+        if self._taps is not None:
+            self._taps.follow({"": self.model, **dict(self.model.named_children())})
+
     def remove(self) -> None:
         """Take the hooks off."""
         if self._taps is not None:
