@@ -92,7 +92,9 @@ class CompiledTaps:
         # A step without torch.compile takes none of the leaves, and each is an allocation: kept.
         wanted = [(name, _device(module)) for name, module in self._modules.items()]
         if wanted != [(place.name, place.device) for place in self._places]:
-            self._places = [_Place(*each, [_leaf(each[1]) for _ in range(_MOST)]) for each in wanted]
+            self._places = [
+                _Place(*each, [_leaf(each[1]) for _ in range(_MOST)]) for each in wanted
+            ]
         for number, (name, module) in enumerate(self._modules.items()):
             self._put(number, name, module)
 

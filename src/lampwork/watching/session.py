@@ -367,7 +367,6 @@ class Watch:
             self._parameters.follow()
         taken = self._activations.take()
         self._rows = taken.rows + self._parameters.before_step(optimizer)
-        self._look_for_unseen_layers()
         self._notes = {
             "training": self._model.training if taken.training is None else taken.training,
             "stale_gradient": self._parameters.stale_gradient(optimizer),
@@ -413,6 +412,7 @@ class Watch:
     def _write_step(self, optimizer: Optimizer) -> None:
         assert self._writer is not None
         self._read_closure(optimizer)
+        self._look_for_unseen_layers()
         witnessed, later = self._witness.take()
         self._rows += self._parameters.after_step(again=self._schedule.dense) + witnessed
         seen = {**self._activations.seen, **self._parameters.seen, **self._witness.seen}
