@@ -47,3 +47,16 @@ def philox_fill(
     threads: int,
     /,
 ) -> None: ...
+
+# reflections.c
+def multiply_reflections(
+    drawn: int,
+    size: int,
+    to: int,
+    rows: int,
+    columns: int,
+    row_step: int,
+    column_step: int,
+    threads: int,
+    /,
+) -> None: ...

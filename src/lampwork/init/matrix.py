@@ -12,9 +12,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from lampwork._native.philox import Box
+from lampwork._native.reflections import orthonormal_columns
 from lampwork.init import spread
 from lampwork.init.draws import Draws
-from lampwork.init.haar import orthonormal_columns
 from lampwork.init.placement import is_distributed, pieces
 from lampwork.init.variance import Source
 
@@ -25,7 +26,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Source = None) -> 
 
     A tensor of more than two dimensions is read as (shape[0], everything else). The rows are
     orthonormal, or the columns where there are more rows than columns. Made of Householder
-    reflections of Gaussian vectors on the CPU, in float32 (`lampwork.init.haar`).
+    reflections of Gaussian vectors on the CPU, in float32 (`lampwork._native.reflections`).
 
     Raises:
         InputError: a tensor of fewer than two dimensions.
@@ -40,7 +41,13 @@ def _orthogonal(target: Tensor, gain: float, draws: Draws) -> None:
     shape = (rows, target.numel() // rows)
     direct = target.is_cpu and target.dtype == torch.float32 and target.is_contiguous()
     matrix = target.view(shape) if direct else torch.empty(shape, dtype=torch.float32, device="cpu")
-    orthonormal_columns(matrix if shape[0] >= shape[1] else matrix.T, draws)
+    tall = matrix if shape[0] >= shape[1] else matrix.T
+    columns = tall.shape[1]
+
+    def draw(block: Tensor, row: int, column: int) -> None:
+        draws.block_(block, Box(row * columns + column, (columns, 1)))
+
+    orthonormal_columns(tall, draw)
     if gain != 1.0:
         matrix *= gain
     if not direct:

@@ -10,6 +10,7 @@ extern PyMethodDef lampwork_stats_methods[];
 extern PyMethodDef lampwork_batch_methods[];
 extern PyMethodDef lampwork_launch_methods[];
 extern PyMethodDef lampwork_philox_methods[];
+extern PyMethodDef lampwork_reflections_methods[];
 
 void lampwork_choose_stats(void); /* the fastest loops that this processor runs */
 

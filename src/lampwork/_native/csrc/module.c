@@ -7,7 +7,8 @@ static int add_functions(PyObject *module) {
   if (PyModule_AddFunctions(module, lampwork_stats_methods) < 0) return -1;
   if (PyModule_AddFunctions(module, lampwork_batch_methods) < 0) return -1;
   if (PyModule_AddFunctions(module, lampwork_launch_methods) < 0) return -1;
-  return PyModule_AddFunctions(module, lampwork_philox_methods);
+  if (PyModule_AddFunctions(module, lampwork_philox_methods) < 0) return -1;
+  return PyModule_AddFunctions(module, lampwork_reflections_methods);
 }
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, (void *)add_functions}, {0, NULL}};

@@ -9,7 +9,7 @@
 #include "kernels.h"
 
 #include <math.h>
-#include <pthread.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +31,7 @@
 #define INLINE static inline
 #endif
 
-enum { CHUNK = 1024, MAX_DIMS = 16, MAX_THREADS = 64 };
+enum { CHUNK = 1024, MAX_DIMS = 16, MAX_THREADS = 64, SHARES = 8 };
 enum kind { WORDS, UNIFORM, NORMAL, TRUNC_NORMAL };
 enum type { FLOAT32, BFLOAT16, INT32 };
 
@@ -277,32 +277,24 @@ static void fill_span(const Job *job, uint64_t begin, uint64_t end) {
 
 typedef struct {
   const Job *job;
-  uint64_t begin, end;
-  pthread_t thread;
-} Share;
+  uint64_t total, step;
+  atomic_uint_fast64_t next;
+} Shares;
 
-static void *fill_share(void *argument) {
-  const Share *share = argument;
-  fill_span(share->job, share->begin, share->end);
-  return NULL;
+static void fill_shares(void *on) {
+  Shares *shares = on;
+  for (uint64_t begin; (begin = atomic_fetch_add(&shares->next, shares->step)) < shares->total;) {
+    uint64_t left = shares->total - begin;
+    fill_span(shares->job, begin, begin + (left < shares->step ? left : shares->step));
+  }
 }
 
-/* Splits the box evenly; returns when every thread has ended. */
+/* Several shares a thread: one that is held up does not hold up the others. */
 static void fill_all(const Job *job, uint64_t total, int threads) {
-  Share shares[MAX_THREADS];
-  int started[MAX_THREADS] = {0};
-  uint64_t step = (total / (uint64_t)threads + 63) / 64 * 64; /* no two write to one cache line */
-  for (int t = 0; t < threads; t++) {
-    uint64_t begin = step * (uint64_t)t;
-    uint64_t end = t == threads - 1 ? total : begin + step;
-    shares[t] = (Share){job, begin < total ? begin : total, end < total ? end : total, 0};
-  }
-  for (int t = 1; t < threads; t++)
-    started[t] = pthread_create(&shares[t].thread, NULL, fill_share, &shares[t]) == 0;
-  for (int t = 0; t < threads; t++)
-    if (!started[t]) fill_share(&shares[t]);
-  for (int t = 1; t < threads; t++)
-    if (started[t]) pthread_join(shares[t].thread, NULL);
+  Shares shares = {.job = job, .total = total};
+  uint64_t parts = threads > 1 ? (uint64_t)threads * SHARES : 1;
+  shares.step = (total / parts + 64) / 64 * 64; /* no two write to one cache line */
+  lampwork_in_team((Work){fill_shares, &shares}, threads);
 }
 
 static int read_dims(PyObject *numbers, uint64_t *out, int dims) {

@@ -1,18 +1,11 @@
-"""A random orthogonal matrix, uniform over all of them, by Householder reflections.
-
-Stewart (1980): the QR factorisation of a Gaussian matrix meets, in its i-th step, a Gaussian
-vector that is independent of all before. So the reflections can be drawn outright and only have to
-be multiplied up: 4/3 n³ operations, nearly all in products of matrices (the compact WY form of
-Schreiber and Van Loan 1989), where a factorisation takes as many again and is bound to columns.
-"""
+"""Householder reflections multiplied up by torch's products, see `lampwork._native.reflections`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
-
-from lampwork._native.philox import Box
-from lampwork.init.draws import Draws
 
 _BLOCK, _LARGE_BLOCK, _LARGE = 128, 256, 1024
 """Reflections that are applied at a time; more of them where there are more columns than this."""
@@ -21,16 +14,8 @@ _TILE = 64
 """Sizes are multiples of it inside."""
 
 
-def orthonormal_columns(q: Tensor, draws: Draws) -> Tensor:
-    """Fills a matrix with a Haar-distributed one of orthonormal columns.
-
-    Args:
-        q: shape (n, k) with n ≥ k, float32 or float64, any strides.
-        draws: of the Gaussian matrix, shape (n, k), whose factorisation this is.
-
-    Returns:
-        `q`; its columns are orthonormal to rounding.
-    """
+def orthonormal_columns(q: Tensor, draw: Callable[[Tensor, int, int], object]) -> Tensor:
+    """Fills a matrix as `reflections.orthonormal_columns` does, in float32 or float64."""
     rows, columns = q.shape
     height, width = (-(-size // _TILE) * _TILE for size in q.shape)
     # Products of whole tiles come out the same whatever the number of threads.
@@ -40,7 +25,7 @@ def orthonormal_columns(q: Tensor, draws: Draws) -> Tensor:
         count = min(at_a_time, columns - first)
         padded = min(at_a_time, width - first)
         block = q.new_zeros(height - first, padded)
-        draws.block_(block[: rows - first, :count], Box(first * columns + first, (columns, 1)))
+        draw(block[: rows - first, :count], first, first)
         sign = _reflect(block[: rows - first, :count])
         _put_before(whole[first:, first:], block, sign)
     return q if whole is q else q.copy_(whole[:rows, :columns])
