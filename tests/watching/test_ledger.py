@@ -1,6 +1,7 @@
 """From rows by key to rows by id."""
 
 import numpy as np
+import pytest
 import torch
 
 from lampwork._core.summary import COLUMN, WIDTH, merge
@@ -46,6 +47,26 @@ def test_rows_of_one_key_are_merged():
     assert list(rows) == [0, 1]
     np.testing.assert_array_equal(rows[0], merge(a, c))
     np.testing.assert_array_equal(rows[1], b)
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+def test_a_table_has_the_rows_of_each_step(repeated):
+    """Whatever the keys of the step before, a table says what its rows say one by one."""
+    one, other = Ledger(), Ledger()
+    steps = [[FIRST, SECOND], [FIRST, SECOND], [SECOND, FIRST], [THIRD], [FIRST, SECOND]]
+    steps += [[FIRST, SECOND, FIRST]] if repeated else []
+    for ledger in (one, other):
+        ledger.announce({FIRST: SEEN, SECOND: SEEN, THIRD: SEEN}, Told())
+    for keys in steps:
+        table = np.stack([summary_row(torch.randn(4)).numpy() for _ in keys])
+        expected = one.rows(zip(keys, table.copy(), strict=True))
+        found = other.table(list(keys), table)
+        found = found if isinstance(found, dict) else dict(zip(*found, strict=True))
+        assert list(found) == list(expected)
+        for number, row in expected.items():
+            np.testing.assert_array_equal(found[number], row)
+        for ledger in (one, other):
+            ledger.count_silent([(FIRST, np.array([True, False, False]))])
 
 
 def test_no_rows_are_no_rows():

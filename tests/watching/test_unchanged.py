@@ -193,7 +193,7 @@ BROKEN = {
     "an output": (activations, "measure_with_channels"),
     "a gradient": (activations, "measure"),
     "a parameter": (reading.Reading, "add"),
-    "the transfer": (session.Ledger, "rows"),
+    "the transfer": (session.Ledger, "table"),
     "the pictures": (session.Snapshots, "take"),
     "the file": (session.Writer, "step"),
 }

@@ -75,6 +75,7 @@ _FLOATS = 4  # the first so many
 _TEAM_FROM = 1 << 18
 # What is done with old values; the numbers of batch.c.
 _COMPARED, _KEPT, _PAST_CACHES = 1, 2, 4
+_BOTH = _COMPARED | _KEPT
 _PAST_CACHES_FROM = 1 << 23  # elements all together: 32 MB of float32
 
 
@@ -192,6 +193,10 @@ def alive(values: Tensor, dim: int) -> NDArray[np.bool_] | Tensor:
     return stats_torch.alive(values, dim) if here is None else here[1]
 
 
+Job = tuple[int, int, int, int, int]
+"""Of a tensor, for the kernel: address, type, elements, address of old values, what to do."""
+
+
 @dataclass
 class Batch:
     """Dense float tensors that are read in one call, large ones by several threads; on CUDA in one
@@ -228,11 +233,7 @@ class Batch:
             return False
         if not (values.is_contiguous() or values.is_contiguous(memory_format=torch.channels_last)):
             return False
-        elements = values.numel()
-        self.jobs.extend((address, code, elements, 0, 0))
-        self.places.append(self.count)
-        self.elements += elements
-        self.count += 1
+        self.add_again((address, code, values.numel(), 0, 0))
         return True
 
     def add(
@@ -247,18 +248,29 @@ class Batch:
             keep: the old values are then overwritten. With `compare`, on the CPU only, they get a
                 row of their own, behind that of the change.
         """
-        rows = 2 if compare and keep else 1
-        if values.is_cuda:
+        what = (_COMPARED if compare else 0) | (_KEPT if keep else 0)
+        if not values.is_cuda:
+            self.add_again((values.data_ptr(), _CODES[values.dtype], values.numel(), old, what))
+        else:
             if self.there is None:
                 self.there = _on(values.device).Many()  # pyright: ignore[reportOptionalMemberAccess]
             self.there.add(values, old if keep else 0, old if compare else 0)
-        else:
-            elements = values.numel()
-            what = (_COMPARED if compare else 0) | (_KEPT if keep else 0)
-            self.places.extend(range(self.count, self.count + rows))
-            self.jobs.extend((values.data_ptr(), _CODES[values.dtype], elements, old, what))
-            self.elements += elements
-        self.count += rows
+            self.count += 1
+
+    def add_again(self, job: Job) -> None:
+        """Read a tensor on the CPU that was added once, and lies where it lay, as it lay."""
+        self.places.append(self.count)
+        self.count += 1
+        if job[4] & _BOTH == _BOTH:
+            self.places.append(self.count)
+            self.count += 1
+        self.jobs.extend(job)
+        self.elements += job[2]
+
+    @staticmethod
+    def replaced(values: Tensor, old: int) -> Job:
+        """As `add` tells the kernel to compare a tensor with its old values and to keep it."""
+        return (values.data_ptr(), _CODES[values.dtype], values.numel(), old, _BOTH)
 
     def rows(self) -> list[RawRow]:
         """The rows, in the order of `add`."""

@@ -9,13 +9,14 @@ from torch._C import _functorch as functorch  # pyright: ignore[reportAttributeA
 from lampwork._native import stats
 from lampwork._native.arrival import Arrival
 from lampwork._native.collected import Collected, Flags, RawRow, rows_of
-from lampwork._native.stats import Batch, prepare
+from lampwork._native.stats import Batch, Job, prepare
 
 __all__ = [
     "Arrival",
     "Batch",
     "Collected",
     "Flags",
+    "Job",
     "RawRow",
     "alive",
     "all_zero",

@@ -77,7 +77,7 @@ class Deliveries:
             step = self._waiting.popleft()
             flags = step.collected.flags()
             self._ledger.count_silent(zip(step.channels, flags, strict=True))
-            rows = self._ledger.rows(zip(step.keys, step.collected.rows(), strict=True))
+            rows = self._ledger.table(step.keys, step.collected.rows())
             notes = {k: value() if callable(value) else value for k, value in step.notes.items()}
             step.writer.step(step.number, step.elapsed_s, rows, notes | step.later())
 

@@ -28,6 +28,11 @@ class Ledger:
         self._announced: dict[Key, Seen] = {}
         self._silent: dict[Key, NDArray[np.int32]] = {}
         self._counted: dict[Key, int] = {}
+        self._keys: list[
+            Key
+        ] = []  # of the last table, their ids, and the places of those with units
+        self._ids: NDArray[np.int64] | None = np.zeros(0, np.int64)
+        self._places: dict[Key, int] = {}
 
     def count_silent(self, alive: Iterable[tuple[Key, NDArray[np.bool_]]]) -> None:
         """Note which channels of each output (bool, shape (channels,)) were alive in this step.
@@ -58,14 +63,39 @@ class Ledger:
                 self._known[key] = (number, description)
                 writer.tensor(Description(number, key.name, key.kind, *key[2:], *description))
 
+    def table(
+        self, keys: list[Key], rows: NDArray[np.float64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]] | dict[int, Row]:
+        """As `rows`, with ids of shape (keys,) and the table itself where no key repeats.
+
+        Args:
+            keys: of the rows; at most steps those of the step before, whose ids are known.
+            rows: shape (keys, WIDTH), which is changed.
+        """
+        if keys != self._keys:
+            self._keys, self._ids = keys, None
+            self._places = {key: place for place, key in enumerate(keys)}
+            if len(self._places) == len(keys):
+                self._ids = np.array([self._known[key][0] for key in keys], np.int64)
+        if self._ids is None:
+            return self.rows(zip(keys, rows, strict=True))
+        for key in self._silent:
+            if key in self._places:
+                self._tell_silent(key, rows[self._places[key]])
+        return self._ids, rows
+
     def rows(self, measured: Iterable[tuple[Key, Row]]) -> dict[int, Row]:
         """Rows by id, merged over micro-batches."""
         merged: dict[Key, Row] = {}
         for key, row in measured:
             merged[key] = merge(merged[key], row) if key in merged else row
-        for key, silent in self._silent.items():
+        for key in self._silent:
             if key in merged:
-                enough = min(DEAD_AFTER, self._counted[key])
-                merged[key][COLUMN["units"]] = silent.size
-                merged[key][COLUMN["dead"]] = np.count_nonzero(silent >= enough)
+                self._tell_silent(key, merged[key])
         return {self._known[key][0]: row for key, row in merged.items()}
+
+    def _tell_silent(self, key: Key, row: Row) -> None:
+        silent = self._silent[key]
+        enough = min(DEAD_AFTER, self._counted[key])
+        row[COLUMN["units"]] = silent.size
+        row[COLUMN["dead"]] = np.count_nonzero(silent >= enough)

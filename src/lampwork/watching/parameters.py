@@ -21,7 +21,7 @@ from lampwork.taps.tap import on_gradient
 from lampwork.watching import callers
 from lampwork.watching.activations import Key, Seen
 from lampwork.watching.guard import Guard
-from lampwork.watching.reading import Old, Reading, Rows
+from lampwork.watching.reading import Old, Reading, Rows, key_of
 
 Groups = tuple[int, ...]
 
@@ -117,7 +117,7 @@ class Parameters:
             if gradient is not None:
                 by = own_scale if name in owned else None if name in unscaled else scale
                 gradient = gradient if by is None else gradient / by
-                reading.add(Key("grad", name), gradient)
+                reading.add(key_of("grad", name), gradient)
 
     def _scaled(self, optimizer: Optimizer) -> tuple[Tensor | None, set[str]]:
         """By what gradients of other optimizers, or of none, are too large; and which are not."""
@@ -198,7 +198,7 @@ class Parameters:
             }
             dtype = str(parameter.dtype).removeprefix("torch.")
             for kind in ("weight", "grad", "update"):
-                self.seen[Key(kind, name)] = Seen(tuple(parameter.shape), dtype, facts)
+                self.seen[key_of(kind, name)] = Seen(tuple(parameter.shape), dtype, facts)
 
     def _ready(self) -> list[tuple[str, nn.Parameter]]:
         """The parameters that have values: those of a lazy module come with its first call.

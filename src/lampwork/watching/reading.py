@@ -14,14 +14,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
-from lampwork.taps.statistic import Batch, RawRow, measure, readable
+from lampwork.taps.statistic import Batch, Job, RawRow, measure, readable
 from lampwork.watching.activations import Key
 
 Rows = list[tuple[Key, RawRow]]
+
+
+@lru_cache(maxsize=1 << 16)
+def key_of(kind: str, name: str) -> Key:
+    """The key of a parameter's row, the same object at every step."""
+    return Key(kind, name)
 
 
 class Reading:
@@ -60,6 +67,12 @@ class Reading:
         self._keys += keys
         self._alive.append(tensor)
 
+    def add_again(self, tensor: Tensor, job: Job, *keys: Key | None) -> None:
+        """Read a dense tensor once more, of which all is known."""
+        self._batch.add_again(job)
+        self._keys += keys
+        self._alive.append(tensor)
+
     def hold(self, tensor: Tensor) -> None:
         """Let memory that is read live until the reading ends."""
         self._alive.append(tensor)
@@ -80,6 +93,7 @@ class _Kept:
         strides: of the parameter.
         source: the parameter's own address when its values came here.
         version: torch's counter of changes then; -1 where the values are of an earlier time.
+        job: how the parameter and these are read where both lie as they lay.
     """
 
     memory: Tensor
@@ -87,6 +101,7 @@ class _Kept:
     strides: tuple[int, ...]
     source: int = 0
     version: int = -1
+    job: Job | None = None
 
     @classmethod
     def like(cls, local: Tensor) -> _Kept:
@@ -107,6 +122,21 @@ class _Kept:
             and self.source == parameter.data_ptr()
         )
 
+    def lies_as_before(self, parameter: Tensor) -> bool:
+        """Whether a parameter has the memory that it had when its values came here."""
+        return (
+            self.source == parameter.data_ptr()
+            and self.shape == parameter.shape
+            and self.strides == parameter.stride()
+            and self.memory.dtype == parameter.dtype
+        )
+
+    def note(self, parameter: Tensor) -> None:
+        """From now on these are the values of the parameter."""
+        self.version, source = parameter._version, parameter.data_ptr()
+        if source != self.source or self.job is None:
+            self.source, self.job = source, Batch.replaced(parameter, self.memory.data_ptr())
+
     def view(self) -> Tensor:
         return self.memory.as_strided(self.shape, self.strides)
 
@@ -119,6 +149,7 @@ class Old:
         self._known: set[str] = set()  # whose rows come with those of the updates
         self._names: list[str] = []
         self._clones: dict[str, Tensor] = {}
+        self._asked: tuple[list[str], list[Job], Batch] = ([], [], Batch())
 
     def add_weights(
         self,
@@ -135,29 +166,36 @@ class Old:
                 continue
             local = readable(parameter)
             if name not in owned or local is None:
-                reading.add(Key("weight", name), parameter)
+                reading.add(key_of("weight", name), parameter)
             elif Batch.takes(local):
                 kept = self._kept.get(name)
                 if kept is None or not kept.holds(local):
                     kept = self._kept[name] = _Kept.like(local)
                 kept.version = -1
                 old = kept.memory.data_ptr()
-                reading.add_dense(local, Key("weight", name), old=old, keep=True)
+                reading.add_dense(local, key_of("weight", name), old=old, keep=True)
                 self._names.append(name)
             else:
-                reading.add(Key("weight", name), parameter)
+                reading.add(key_of("weight", name), parameter)
                 self._clones[name] = parameter.detach().clone()
 
     def _unchanged(self, owned: Mapping[str, Tensor]) -> set[str]:
         """The parameters whose values are in memory."""
         found: list[str] = []
-        batch = Batch()
+        jobs: list[Job] = []
         for name, parameter in owned.items():
             kept = self._kept.get(name)
-            if kept is not None and kept.current(parameter):
+            if kept is not None and kept.job is not None and kept.current(parameter):
                 found.append(name)
-                batch.add(parameter, old=kept.memory.data_ptr())
-        same = batch.same() if found else []  # changes through `.data` pass by the counter
+                jobs.append(kept.job)
+        if not found:
+            return set()
+        if (found, jobs) != self._asked[:2]:
+            batch = Batch()
+            for job in jobs:
+                batch.add_again(job)
+            self._asked = found, jobs, batch
+        same = self._asked[2].same()  # changes through `.data` pass by the counter
         return {name for name, unchanged in zip(found, same, strict=True) if unchanged}
 
     def add_updates(self, reading: Reading, now: Mapping[str, Tensor], *, again: bool) -> None:
@@ -171,26 +209,32 @@ class Old:
         # Last first: the caches have what the optimizer wrote last.
         for name in reversed(self._names):
             kept, parameter = self._kept[name], now[name]
-            known, local = name in self._known, readable(parameter)
+            known = name in self._known
+            if known and kept.job is not None and kept.lies_as_before(parameter):
+                keys = key_of("update", name), key_of("weight", name)
+                reading.add_again(parameter, kept.job, *keys)
+                kept.note(parameter)
+                continue
+            local = readable(parameter)
             if local is not None and kept.holds(local):
                 # The memory of a sharded parameter has another counter than the parameter.
                 keep = known or (again and local is parameter and local.is_cpu)
-                keys: list[Key | None] = [Key("update", name)]
+                told: list[Key | None] = [key_of("update", name)]
                 if keep:
-                    keys.append(Key("weight", name) if known else None)
-                    kept.version, kept.source = parameter._version, parameter.data_ptr()
+                    told.append(key_of("weight", name) if known else None)
+                    kept.note(parameter)
                 old = kept.memory.data_ptr()
-                reading.add_dense(local, *keys, old=old, compare=True, keep=keep)
+                reading.add_dense(local, *told, old=old, compare=True, keep=keep)
                 if local.is_cuda:
                     reading.hold(self._kept.pop(name).memory)  # goes back to torch afterwards
                 continue
             if known:
-                reading.add(Key("weight", name), kept.view().clone())
+                reading.add(key_of("weight", name), kept.view().clone())
             if local is not None and local.shape == kept.shape:  # was given other memory meanwhile
-                reading.add(Key("update", name), _difference(local, kept.view()))
+                reading.add(key_of("update", name), _difference(local, kept.view()))
             kept.version = -1
         for name, old in self._clones.items():
-            reading.add(Key("update", name), _difference(now[name].detach(), old))
+            reading.add(key_of("update", name), _difference(now[name].detach(), old))
         self._names, self._clones = [], {}
 
     def forget(self, names: Iterable[str]) -> None:

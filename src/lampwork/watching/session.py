@@ -134,7 +134,7 @@ class Watch:
         self._stepping: list[Optimizer] = []
         prepare(self._model.parameters())
         self._began = self._step_began = monotonic_s()
-        self._cost_before_s = 0.0
+        self._spent_before_s = 0.0
         count = Guard(self._untap)  # its own: steps are counted on where recording was given up
         self._handles = on_optimizer_step(count(self._before_step), count(self._after_step))
         self._tap()
@@ -349,6 +349,9 @@ class Watch:
             self._guard(self._write_step)(optimizer)
         else:
             self._guard(self._deliveries.arrive)()
+        now, spent_s = monotonic_s(), self._guard.cost_s + self._witness.cost_s
+        self._schedule.passed(self.step, now - self._step_began, spent_s - self._spent_before_s)
+        self._step_began, self._spent_before_s = now, spent_s
         self.step += 1
         self._guard(self._await_step)(optimizer)
 
@@ -421,21 +424,14 @@ class Watch:
         self._loaders.tell_at_times(self._writer)
         if loaded := self._loaders.so_far():
             self._notes["loaded"] = loaded
-        now = monotonic_s()
-        elapsed_s = now - self._began
+        elapsed_s = monotonic_s() - self._began
         self._deliveries.send(
             self._writer, self.step, elapsed_s, self._rows, self._alive, self._notes, later
         )
         self._rows, self._alive = [], []
         self._witness.tell(self._writer)
-        # The guard has not yet added the time of the callback that we are in; it is small.
-        spent_s = self._guard.cost_s + self._witness.cost_s
-        cost = spent_s - self._cost_before_s
-        self._cost_before_s = spent_s
-        self._schedule.recorded(self.step, cost, now - self._step_began - cost)
 
     def _await_step(self, last: Optimizer) -> None:
-        self._step_began = monotonic_s()
         self._witness.next_step(recorded=self._schedule.due(self.step))
         if self._schedule.due(self.step):
             self._tap()
@@ -503,8 +499,8 @@ def watch(
             `model.compile`; one that was compiled before is refused, since torch ignores hooks
             that come later.
         every: record steps 0, every, 2·every, …
-        budget: share of the training time that this may take, e.g. 0.02; records more seldom
-            where `every` would cost more.
+        budget: share of the training time that this may take, e.g. 0.02, by the clock and all in
+            all; records more seldom where `every` would cost more.
         dir: the folder that holds the runs.
         name: the run's folder in it; by default the time. A name that is taken gets a number.
         optimizer: count only this optimizer's steps, by default each one that owns parameters
