@@ -243,6 +243,55 @@ def test_calls_of_a_reused_module_are_told_apart(tmp_path):
     assert_same(rows(record, "relu", "output", call=2)[0], F.relu(twin.second(once)))
 
 
+class Recursive(nn.Module):
+    """A model that calls itself, as one that reads a tree does; the innermost call may fail."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.head = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x, depth=2, fails=False):
+        inner = F.relu(self.layer(x))
+        if depth:
+            inner = self(inner, depth - 1, fails)
+        elif fails:
+            raise ArithmeticError
+        return self.head(inner)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_model_that_calls_itself_makes_one_pass(tmp_path, fails):
+    """Calls inside of it, and of itself, are numbered through; a pass that raised before leaves no
+    trace.
+    """
+    model, twin = seeded(Recursive), seeded(Recursive)
+    optimizer, x = sgd(model), batches(1, 5, 4)[0]
+    with watched(model, tmp_path) as run:
+        if fails:
+            with pytest.raises(ArithmeticError):
+                model(x, fails=True)
+        train(model, optimizer, [x, x])
+    record = record_of(run)
+    assert [note["forwards"] for note in record.notes] == [1, 1]
+    labels = {tensor.label for tensor in record.of_kind("output")}
+    names = ("layer", "head", "(model)")
+    assert labels == {name + number for name in names for number in ("", "#2", "#3")}
+    values, heads = x, []
+    for call in (1, 2, 3):
+        values = twin.layer(values)
+        assert_same(rows(record, "layer", "output", call)[0], values)
+        values = F.relu(values)
+    for call in (1, 2, 3):
+        values = twin.head(values)
+        heads.append(values)
+        assert_same(rows(record, "head", "output", call)[0], values)
+        # The outermost call of the model begins first and ends last.
+        assert_same(rows(record, "", "output", 4 - call)[0], values)
+    flow = torch.autograd.grad(heads[-1].square().mean(), heads[0])[0]
+    assert_same(rows(record, "head", "grad_output")[0], flow)
+    assert_same(rows(record, "", "input")[1], x)
+
+
 class ByParts(nn.Module):
     """A generator and a discriminator that are never called through their parent."""
 

@@ -11,6 +11,7 @@ what `torch.autograd.grad(loss, tensor)` returns.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
@@ -207,6 +208,16 @@ class Taps:
         self._calls.clear()
         self._open.clear()
 
+    def inside_of_itself(self, visit: Visit) -> bool:
+        """Whether a call that begins lies inside of another one of the same module."""
+        open_ = self._open[get_ident()]
+        if sum(other.module is visit.module for other in open_) < 2:
+            return False
+        if _running(visit.module) > 1:
+            return True
+        self._open[get_ident()] = [visit]  # the others raised
+        return False
+
     def remove(self) -> None:
         """Take the hooks off; does nothing the second time."""
         for placed in self._hooks.values():
@@ -254,6 +265,16 @@ class Taps:
             if visit.module is module:
                 return None if self._after is None else self._after(visit, output)
         return None
+
+
+def _running(module: nn.Module) -> int:
+    """How many calls of a module are under way, as the call stack tells."""
+    count, frame = 0, sys._getframe(1)
+    while frame is not None:
+        if frame.f_code is nn.Module._call_impl.__code__:
+            count += frame.f_locals.get("self") is module
+        frame = frame.f_back
+    return count
 
 
 def _is_traced() -> bool:

@@ -195,6 +195,9 @@ class Activations:
     def _begin(self, visit: Visit, inputs: Inputs) -> None:
         if not visit.recomputed and torch.is_grad_enabled():
             assert self._taps is not None
+            assert self._root_taps is not None
+            if self._root_taps.inside_of_itself(visit):
+                return  # of a model that calls itself: calls are numbered on
             self._begins()
             self._taps.restart()
             self._compiled.begin()

@@ -132,6 +132,8 @@ class Passes:
     def _begin(self, visit: Visit, inputs: Inputs) -> None:
         if visit.recomputed or not torch.is_grad_enabled():
             return
+        if self._taps[0].inside_of_itself(visit):
+            return
         first = not self._batch
         for taps in self._taps[1:]:  # the model's own is in the middle of its call
             taps.restart()

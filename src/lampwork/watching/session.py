@@ -53,6 +53,9 @@ if TYPE_CHECKING:
     from lampwork.diagnose.finding import Finding
     from lampwork.record.reader import Record
 
+_HOLDING = ("_model", "_modules", "_optimizer", "_layout", "_activations", "_parameters")
+_HOLDING += ("_snapshots", "_witness", "_stepping", "_rows", "_alive", "_notes")
+"""Attributes of a `Watch` that hold the model, or something of it."""
 _MOST_CHANGES = 20
 """Of a model that has other modules all the time, the first so many are noted."""
 
@@ -73,7 +76,7 @@ class Watch:
             raise InputError(f"{type(model).__name__} has no parameters, so nothing can be trained")
         self.path: Path | None = None
         self.step = 0
-        self._model, self._schedule = model, schedule
+        self._model, self._schedule, self._kind = model, schedule, type(model).__name__
         self._directory, self._name = directory, name
         self._optimizer, self._pictures = optimizer, pictures
         self._modules = select.with_values(model)
@@ -157,6 +160,12 @@ class Watch:
             log.warning("%s", error)
         elif ranks.rank() == 0:
             self._write_report()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Hold nothing of the model any more: a run may be kept for long, for its findings."""
+        for name in _HOLDING:
+            vars(self).pop(name, None)
 
     def __enter__(self) -> Watch:
         return self.start()
@@ -223,7 +232,7 @@ class Watch:
         return self._writer
 
     def __repr__(self) -> str:
-        model = type(self._model).__name__
+        model = self._kind
         if self.path is None:
             return f"<Watch of {model}, not started>"
         ended = "" if self._writer else ", ended"
@@ -242,7 +251,7 @@ class Watch:
             return as_html(f"run {self.path.name}", [("record", str(error))], "unreadable", [])
         loss, found = training_loss(record), diagnose(record)
         facts = [
-            ("model", type(self._model).__name__),
+            ("model", self._kind),
             ("step", f"{self.step}{'' if self._writer else ', ended'}"),
             *([] if loss is None else [(loss.name, f"{loss.start:.4g} → {loss.end:.4g}")]),
             ("record", str(self.path)),
@@ -266,7 +275,7 @@ class Watch:
         return {
             "lampwork": _version(),
             "torch": torch.__version__,
-            "model": type(self._model).__name__,
+            "model": self._kind,
             "parameters": sum(p.numel() for p in parameters),
             "mode_modules": sorted({type(m).__name__ for m in modules if differs_in_eval(m)}),
             "every": self._schedule.every,
@@ -395,7 +404,7 @@ class Watch:
             log.warning(
                 "no layer of %s is seen, only its parameters: it was compiled before it was "
                 "watched. torch.compiler.reset() first, then watch, then torch.compile",
-                type(self._model).__name__,
+                self._kind,
             )
 
     def _read_closure(self, optimizer: Optimizer) -> None:
