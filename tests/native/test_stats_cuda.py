@@ -171,15 +171,19 @@ def test_rows_of_a_page_that_was_sent_can_be_sent_again():
 def test_nothing_waits_for_the_device():
     """Reading, sending and asking whether it has come are allowed where waiting is an error."""
     tensor, weight = torch.randn(100, 70, device="cuda"), torch.randn(9, 9, device="cuda")
-    rows_of([stats_cuda.read(tensor)[0]])  # compiled, and pinned memory taken
-    torch.cuda.synchronize()
-    torch.cuda._sleep(200_000_000)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+
+    def sent():
         row, flags = stats_cuda.read(tensor, 1)
         many = stats_cuda.Many()
         many.add(weight)
-        collected = Collected([row, *many.rows()], [flags])
+        return Collected([row, *many.rows()], [flags])
+
+    sent().rows()  # all kernels are compiled, and pinned memory is taken
+    torch.cuda.synchronize()
+    torch.cuda._sleep(2_000_000_000)  # about a second, in which the host surely comes to the end
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        collected = sent()
         assert not collected.here
     finally:
         torch.cuda.set_sync_debug_mode("default")

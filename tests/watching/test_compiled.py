@@ -144,12 +144,24 @@ def test_recorded_steps_without_a_compiler_make_no_tensors_for_it(monkeypatch):
     made: list[Any] = []
     leaf = compiled._leaf
     monkeypatch.setattr(compiled, "_leaf", lambda device: made.append(device) or leaf(device))
-    taps = compiled.CompiledTaps(dict(model.named_modules()))
+    taps = compiled.CompiledTaps(model, dict(model.named_modules()))
     for _ in range(3):
         taps.install()
         taps.remove()
     assert len(made) == 3 * compiled._MOST
     model.to(torch.float64).to("meta")
     taps.install()
-    assert {device.type for device in made[len(made) // 2 :]} == {"meta", "cpu"}
+    assert {device.type for device in made[len(made) // 2 :]} == {"meta"}
+    taps.remove()
+
+
+def test_rows_come_from_where_a_layer_without_parameters_computes():
+    """Such a layer does not tell its device, and autograd refuses a gradient from another one."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Flatten(0)).to("meta")
+    taps = compiled.CompiledTaps(model, dict(model.named_modules()))
+    taps.install()
+    taps.on = True
+    torch.compile(model, backend="aot_eager")(torch.ones(3, 2, device="meta")).sum().backward()
+    read = {read.name: read.gradient.device.type for read in taps.take()}
+    assert read == dict.fromkeys(["", "0", "1", "2"], "meta")
     taps.remove()

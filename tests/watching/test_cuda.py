@@ -56,7 +56,7 @@ def record(device, folder, *, strict=False, compiled=False, make=torch.optim.SGD
     batch = batch_on(device)
     with lw.watch(model, every=1, dir=folder, name=str(device), pictures=False) as run:
         if compiled:
-            model.compile()
+            model.compile(fullgraph=True)
         train(model, optimizer, batch, 1, run)
         if strict:
             torch.cuda.synchronize()
@@ -66,6 +66,7 @@ def record(device, folder, *, strict=False, compiled=False, make=torch.optim.SGD
         finally:
             if strict:
                 torch.cuda.set_sync_debug_mode("default")
+        assert run._activations._compiled.traced == compiled
     return Record(run.path), model
 
 

@@ -17,6 +17,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
@@ -29,7 +30,7 @@ from lampwork.taps.tap import on_output_in_graph, seen_by_compiler
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _DIMS = 6  # of a shape, behind the row
-_MOST = 8  # tensors of one module in a forward pass
+_MOST = 8  # tensors of one module in a forward pass, on one device
 
 
 class Read(NamedTuple):
@@ -46,42 +47,65 @@ class Read(NamedTuple):
 
 @dataclass
 class _Place:
-    """One module: what it gave, and the leaves through which its rows come."""
+    """One module: what it gave, and the leaves through which its rows come.
+
+    A leaf has to be where its gradient is computed: autograd's engine has no stream for one on the
+    CPU that gets a gradient on CUDA. A module without parameters does not tell where it computes,
+    so that there are leaves on each device of the model, one device behind the other.
+    """
 
     name: str
-    device: torch.device
-    leaves: list[Tensor] = field(default_factory=list)
-    told: list[tuple[int, int, str]] = field(default_factory=list)  # call, part, dtype
+    devices: list[torch.device]
+    leaves: list[Tensor]
+    told: dict[int, tuple[int, int, str]] = field(default_factory=dict)
+    """By leaf: call, part, dtype."""
 
-    def renew(self) -> list[Tensor]:
+    def take(self, key: tuple[int, int, str], device: torch.device) -> int:
+        """Which leaf the rows of something come through; -1 where there is none left."""
+        if device not in self.devices:
+            return -1
+        first = self.devices.index(device) * _MOST
+        for leaf in range(first, first + _MOST):
+            if self.told.setdefault(leaf, key) == key:
+                return leaf
+        return -1
+
+    def renew(self) -> dict[int, Tensor]:
         """New leaves in the place of those that were used, which are returned."""
-        used = self.leaves[: len(self.told)]
-        self.leaves[: len(used)] = [_leaf(self.device) for _ in used]
+        used = {leaf: self.leaves[leaf] for leaf in self.told}
+        for leaf, tensor in used.items():
+            self.leaves[leaf] = _leaf(tensor.device)
         return used
 
 
 def _leaf(device: torch.device) -> Tensor:
     with torch.inference_mode(False):
-        return torch.zeros(2, WIDTH + _DIMS, dtype=torch.float64, device=device).requires_grad_()
+        # Nobody reads what is in it.
+        return torch.empty(2, WIDTH + _DIMS, dtype=torch.float64, device=device).requires_grad_()
+
+
+def _place(name: str, devices: list[torch.device]) -> _Place:
+    return _Place(name, devices, [_leaf(device) for device in devices for _ in range(_MOST)])
 
 
 class CompiledTaps:
     """Hooks on modules, of which nothing is to be seen as long as they run eagerly.
 
     Args:
-        modules: whose outputs are measured, by name.
+        model: the model, which tells where there is something to compute.
+        modules: those whose outputs are measured, by name.
 
     Attributes:
         on: whether the passes that run now are recorded.
         traced: whether torch has compiled the hooks into a graph; they must stay then.
     """
 
-    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+    def __init__(self, model: nn.Module, modules: Mapping[str, nn.Module]) -> None:
         self.on = self.traced = False
-        self._modules = modules
+        self._model, self._modules = model, modules
         self._generation = "0"  # a text, since torch would make a variable of a number that changes
         self._places: list[_Place] = []
-        self._waiting: list[list[list[Tensor]]] = []
+        self._waiting: list[list[dict[int, Tensor]]] = []
         self._numbering = _Numbering()
         self._handles: dict[str, RemovableHandle] = {}
 
@@ -90,11 +114,10 @@ class CompiledTaps:
         if self._handles:
             return
         # A step without torch.compile takes none of the leaves, and each is an allocation: kept.
-        wanted = [(name, _device(module)) for name, module in self._modules.items()]
-        if wanted != [(place.name, place.device) for place in self._places]:
-            self._places = [
-                _Place(*each, [_leaf(each[1]) for _ in range(_MOST)]) for each in wanted
-            ]
+        devices = _devices(self._model)
+        wanted = [(name, devices) for name in self._modules]
+        if wanted != [(place.name, place.devices) for place in self._places]:
+            self._places = [_place(name, devices) for name in self._modules]
         for number, (name, module) in enumerate(self._modules.items()):
             self._put(number, name, module)
 
@@ -124,10 +147,9 @@ class CompiledTaps:
         for name, module in modules.items():
             if name not in numbers:
                 numbers[name] = len(self._places)
-                device = _device(module)
-                self._places.append(_Place(name, device, [_leaf(device) for _ in range(_MOST)]))
+                self._places.append(_place(name, _devices(self._model)))
                 for waiting in self._waiting:
-                    waiting.append([])
+                    waiting.append({})
             if name not in self._handles:
                 self._put(numbers[name], name, module)
 
@@ -153,29 +175,24 @@ class CompiledTaps:
         rows: dict[torch.device, list[Tensor]] = {}
         for leaves in self._waiting:
             for place, used in zip(self._places, leaves, strict=True):
-                for key, leaf in zip(place.told, used, strict=False):
+                for number, leaf in used.items():
                     if leaf.grad is not None:
-                        told.setdefault(leaf.device, []).append((place.name, *key))
+                        told.setdefault(leaf.device, []).append((place.name, *place.told[number]))
                         rows.setdefault(leaf.device, []).append(leaf.grad)
         self._waiting.clear()
         return [read for device, keys in told.items() for read in _reads(keys, rows[device])]
 
     def _hook(self, number: int, place: _Place) -> Callable[[nn.Module, Any], Any]:
         @seen_by_compiler
-        def next_leaf(part: int, dtype: str) -> int:
+        def next_leaf(part: int, dtype: str, device: torch.device) -> int:
             # Runs while torch compiles, and is a constant in the graph.
             self.traced = True
-            key = self._numbering.call(number, part), part, dtype
-            if key not in place.told:
-                if len(place.told) == _MOST:
-                    return -1
-                place.told.append(key)
-            return place.told.index(key)
+            return place.take((self._numbering.call(number, part), part, dtype), device)
 
         def through(part: int, tensor: Tensor) -> Tensor:
             if tensor.dtype not in _FLOATS or not tensor.requires_grad or tensor.dim() > _DIMS:
                 return tensor
-            leaf = next_leaf(part, str(tensor.dtype))
+            leaf = next_leaf(part, str(tensor.dtype), tensor.device)
             return tensor if leaf < 0 else _Reading.apply(tensor, place.leaves[leaf])
 
         def hook(module: nn.Module, output: Any) -> Any:
@@ -221,11 +238,10 @@ def _traced_frame() -> tuple[Any, Any]:
         return None, object()
 
 
-def _device(module: nn.Module) -> torch.device:
-    """Where a module most likely computes."""
-    for tensor in (*module.parameters(), *module.buffers()):
-        return tensor.device
-    return torch.get_default_device()
+def _devices(model: nn.Module) -> list[torch.device]:
+    """Where a model computes what has a gradient."""
+    found = dict.fromkeys(parameter.device for parameter in model.parameters())
+    return list(found) or [torch.get_default_device()]
 
 
 @torch.no_grad()
@@ -234,9 +250,14 @@ def _reads(keys: list[tuple[str, int, int, str]], rows: list[Tensor]) -> list[Re
     shapes = table[:, 0, WIDTH:]
     # Where a graph went backward twice the rows were added, minima and all: they tell nothing.
     once = table[:, 0, 0] == torch.where(shapes < 0, 1.0, shapes).prod(1)
-    empty = torch.zeros(WIDTH, dtype=torch.float64, device=table.device)
-    for column in (i for i, value in enumerate(empty_row()) if value):  # nothing waits for a device
-        empty[column] = math.copysign(math.inf, empty_row()[column])
+    # Filled on the device: a number put into a tensor there makes the host wait.
+    f64, device = torch.float64, table.device
+    empty = torch.cat(
+        [
+            torch.full((len(list(same)),), value, dtype=f64, device=device)
+            for value, same in groupby(empty_row().tolist())
+        ]
+    )
     table = torch.where(once[:, None, None], table[:, :, :WIDTH], empty)
     return [
         Read(*key, shape, output, gradient)

@@ -104,7 +104,7 @@ class Activations:
         self._reached: list[_Forward] = []
         self._root_taps: Taps | None = None
         self._taps: Taps | None = None
-        self._compiled = CompiledTaps(modules)
+        self._compiled = CompiledTaps(model, modules)
         self._keys: dict[tuple[str, int, int], tuple[Key, Key]] = {}  # of an output, its gradient
         self._guarded_gradient = guard(self._gradient)
         self.seen: dict[Key, Seen] = {}
