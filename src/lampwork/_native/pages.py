@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from lampwork._core.summary import BINS, WIDTH, Row
 from lampwork._native.arrival import Arrival
+from lampwork._native.stats_torch import SAMPLED_ABOVE
 
 _lock = Lock()  # autograd reads the gradients of each device on a thread of its own
 
@@ -26,9 +27,11 @@ _lock = Lock()  # autograd reads the gradients of each device on a thread of its
 # and flags are zero in a new page; flags and rows travel to the CPU.
 ROWS, PARTS, FLAGS = 512, 16384, 1 << 16
 PART, HEAD = 8, 3
+COUNTED = 1024  # elements of the sample whose exponents one program counts
+COUNTERS = -(-SAMPLED_ABOVE // COUNTED)  # such programs of a row, at most
 PARTS_AT = 0
 BINS_AT = PARTS_AT + PARTS * PART
-HEADS_AT = BINS_AT + ROWS * BINS
+HEADS_AT = BINS_AT + ROWS * COUNTERS * BINS
 FLAGS_AT = HEADS_AT + ROWS * HEAD
 ROWS_AT = FLAGS_AT + FLAGS // 8
 PAGE = ROWS_AT + ROWS * WIDTH

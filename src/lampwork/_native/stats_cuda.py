@@ -23,6 +23,7 @@ from lampwork._native import launching, pages, stats_torch
 from lampwork._native import stats_triton as kernels
 from lampwork._native.collected import Flags, RawRow
 from lampwork._native.pages import FarFlags, FarRow
+from lampwork._native.stats_torch import SAMPLED_ABOVE
 
 WARPS = 8
 _TYPES = {
@@ -45,7 +46,7 @@ _INTEGERS = {
 }
 _LOOKERS = 256
 """Programs that share out the search for silent channels, where there are fewer groups of them."""
-_ARGUMENTS = 15  # of `read_one`
+_ARGUMENTS = 16  # of `read_one`
 _MOST_PLANS = 4096  # where lengths differ from step to step
 
 
@@ -179,9 +180,10 @@ def _planned(values: Tensor, dim: int | None) -> _Plan | None:
     variant = _variants.get(kind)
     if variant is None:
         variant = _variants[kind] = _Variant(values.dtype, search is not None, aligned)
-    constants = array("q", (count, blocks, lookers, *looking))
+    counters = _counters(count)
+    constants = array("q", (count, blocks, counters, lookers, *looking))
     return _Plan(
-        variant, 1 + lookers + parts, parts, channels, channels > pages.FLAGS, constants,
+        variant, counters + lookers + parts, parts, channels, channels > pages.FLAGS, constants,
         constants.tobytes(),
     )  # fmt: skip
 
@@ -201,6 +203,12 @@ def _cut(count: int) -> tuple[int, int]:
     """Blocks of a part, and parts, of so many elements."""
     blocks = max(kernels.SHORTEST, -(-count // (kernels.BLOCK * kernels.MOST_PARTS)))
     return blocks, -(-count // (kernels.BLOCK * blocks))
+
+
+def _counters(count: int) -> int:
+    """Programs that count the exponents of so many elements."""
+    stride = -(-count // SAMPLED_ABOVE) | 1
+    return -(-count // (stride * pages.COUNTED))
 
 
 def _is_dense(values: Tensor) -> bool:
@@ -287,10 +295,11 @@ class Many:
                 blocks, parts = _cut(count)
                 page, row, first, _ = pages.place(kind[0], parts)
                 rows[i] = FarRow(page, row)
-                jobs += address, count, blocks, copy_to, minus, page.address, row << 16 | first
-                jobs.append(begun)
-                owners.append(1 + parts)
-                begun += 1 + parts
+                counters = _counters(count)
+                places = row << 32 | first << 8 | counters
+                jobs += address, count, blocks, copy_to, minus, page.address, places, begun
+                owners.append(counters + parts)
+                begun += counters + parts
             _run_many(kind, jobs, owners)
         return rows  # pyright: ignore[reportReturnType]
 

@@ -3,7 +3,7 @@
 A tensor is cut into parts, one program each; every program leaves the sums of its part in a page of
 device memory (`lampwork._native.pages`), and at the end of the step `fold` adds the parts of all
 tensors up, always in the same order, so that a row is the same bits each time. All sums are
-float64. Beside the parts one program counts exponents, of the sample that the C kernel takes, and
+float64. Beside the parts some programs count exponents, of the sample that the C kernel takes, and
 some look whether channels are silent; they stop at the first number other than 0, so that little is
 read again.
 """
@@ -18,7 +18,16 @@ import triton
 import triton.language as tl
 
 from lampwork._core.summary import BINS, COLUMN, FIRST_BIN, WIDTH
-from lampwork._native.pages import BINS_AT, HEAD, HEADS_AT, PART, PARTS_AT, ROWS_AT
+from lampwork._native.pages import (
+    BINS_AT,
+    COUNTED,
+    COUNTERS,
+    HEAD,
+    HEADS_AT,
+    PART,
+    PARTS_AT,
+    ROWS_AT,
+)
 from lampwork._native.stats_torch import SAMPLED_ABOVE
 
 BLOCK = 2048
@@ -33,7 +42,7 @@ _PART, _HEAD, _BINS, _WIDTH = map(tl.constexpr, (PART, HEAD, BINS, WIDTH))
 _FIRST_BIN, _UNITS, _DEAD = map(tl.constexpr, (FIRST_BIN, COLUMN["units"], COLUMN["dead"]))
 _HEADS_AT, _BINS_AT, _PARTS_AT, _ROWS_AT = map(tl.constexpr, (HEADS_AT, BINS_AT, PARTS_AT, ROWS_AT))
 _BLOCK = tl.constexpr(BLOCK)
-_COUNTED_AT_ONCE = tl.constexpr(1024)
+_COUNTED, _COUNTERS = tl.constexpr(COUNTED), tl.constexpr(COUNTERS)
 CHANNELS, DEEP = 32, 64
 """Channels of which one program looks whether they are silent, and elements at a time of each."""
 _CHANNELS, _DEEP = map(tl.constexpr, (CHANNELS, DEEP))
@@ -54,19 +63,19 @@ def _widen(raw, WIDE: tl.constexpr):
 
 
 @triton.jit
-def _add(v, inside, total, squares, low, high, tally, IS_FLOAT: tl.constexpr):
-    finite = inside
-    if IS_FLOAT:
-        finite = (tl.abs(v) < float("inf")) & inside
-    clean = tl.where(finite, v, 0.0)
-    wide = clean.to(tl.float64)
+def _add(v, inside, total, squares, low, high, zeros, MASKED: tl.constexpr):
+    wide = v.to(tl.float64)  # where masked 0
     total += wide
     squares += wide * wide
-    low = tl.minimum(low, tl.where(finite, v, float("inf")))
-    high = tl.maximum(high, tl.where(finite, v, -float("inf")))
-    # In one register: a lane meets fewer than 2^16 blocks.
-    tally += tl.where((v == 0) & inside, 1, 0) + tl.where(inside & ~finite, 65536, 0)
-    return total, squares, low, high, tally
+    if MASKED:
+        low = tl.minimum(low, tl.where(inside, v, float("inf")))
+        high = tl.maximum(high, tl.where(inside, v, -float("inf")))
+        zeros += ((v == 0) & inside).to(tl.int32)
+    else:
+        low = tl.minimum(low, v)
+        high = tl.maximum(high, v)
+        zeros += (v == 0).to(tl.int32)
+    return total, squares, low, high, zeros
 
 
 @triton.jit
@@ -96,71 +105,104 @@ def _part(
     squares = tl.zeros([_BLOCK], tl.float64)
     low = tl.full([_BLOCK], float("inf"), WIDE)
     high = tl.full([_BLOCK], -float("inf"), WIDE)
-    tally = tl.zeros([_BLOCK], tl.int32)  # zeros, and 2^16 times what is not finite
+    zeros = tl.zeros([_BLOCK], tl.int32)
     left = tl.minimum(left, blocks.to(tl.int64) * _BLOCK).to(tl.int32)
     full = left // _BLOCK
-    # Whole blocks without a mask: only so are the loads as wide as they can be.
-    for i in range(full):
-        raw, v = _load(x, minus, i * _BLOCK + lanes, everywhere, WIDE, MINUS, False)
+    # Whole blocks without a mask: only so are the loads as wide as they can be. Two at a time: the
+    # second one is under way while the first one comes.
+    for i in range(full // 2):
+        at = i * (2 * _BLOCK) + lanes
+        raw, v = _load(x, minus, at, everywhere, WIDE, MINUS, False)
+        next_raw, next_v = _load(x, minus, at + _BLOCK, everywhere, WIDE, MINUS, False)
         if COPY:
-            tl.store(copy + i * _BLOCK + lanes, raw)
-        total, squares, low, high, tally = _add(
-            v, everywhere, total, squares, low, high, tally, IS_FLOAT
+            tl.store(copy + at, raw)
+            tl.store(copy + at + _BLOCK, next_raw)
+        total, squares, low, high, zeros = _add(
+            v, everywhere, total, squares, low, high, zeros, False
         )
-    if full * _BLOCK < left:
-        at = full * _BLOCK + lanes
+        total, squares, low, high, zeros = _add(
+            next_v, everywhere, total, squares, low, high, zeros, False
+        )
+    for i in range(full // 2 * 2, tl.cdiv(left, _BLOCK)):  # an odd block, and one that is not full
+        at = i * _BLOCK + lanes
         inside = at < left
         raw, v = _load(x, minus, at, inside, WIDE, MINUS, True)
         if COPY:
             tl.store(copy + at, raw, mask=inside)
-        total, squares, low, high, tally = _add(
-            v, inside, total, squares, low, high, tally, IS_FLOAT
-        )
-    tl.store(out, tl.sum(total))
+        total, squares, low, high, zeros = _add(v, inside, total, squares, low, high, zeros, True)
+    whole = tl.sum(total)
+    tl.store(out, whole)
     tl.store(out + 1, tl.sum(squares))
-    tl.store(out + 2, tl.sum(tally & 65535).to(tl.float64))
+    tl.store(out + 2, tl.sum(zeros).to(tl.float64))
+    tl.store(out + 3, 0.0)
+    tl.store(out + 4, 0.0)
+    tl.store(out + 5, 0.0)
     tl.store(out + 6, tl.min(low).to(tl.float64))
     tl.store(out + 7, tl.max(high).to(tl.float64))
-    nans = 0
-    ups = 0
-    downs = 0
     if IS_FLOAT:
-        if tl.sum(tally >> 16) > 0:  # rare, so that it may be read again
-            for i in range(tl.cdiv(left, _BLOCK)):
-                at = i * _BLOCK + lanes
-                inside = at < left
-                _raw, v = _load(x, minus, at, inside, WIDE, MINUS, True)
-                nans += tl.sum(((v != v) & inside).to(tl.int32))
-                ups += tl.sum(((v == float("inf")) & inside).to(tl.int32))
-                downs += tl.sum(((v == -float("inf")) & inside).to(tl.int32))
-    tl.store(out + 3, nans.to(tl.float64))
-    tl.store(out + 4, ups.to(tl.float64))
-    tl.store(out + 5, downs.to(tl.float64))
+        # Whatever is not finite makes the sum so. That is rare: it is read again, and stored anew.
+        if not (tl.abs(whole) < float("inf")):
+            _checked_part(x, minus, left, out, WIDE, MINUS)
+
+
+@triton.jit
+def _checked_part(x, minus, left, out, WIDE: tl.constexpr, MINUS: tl.constexpr):
+    """As `_part`, of elements that are not all finite; zeros are counted already."""
+    lanes = tl.arange(0, _BLOCK)
+    total = tl.zeros([_BLOCK], tl.float64)
+    squares = tl.zeros([_BLOCK], tl.float64)
+    low = tl.full([_BLOCK], float("inf"), WIDE)
+    high = tl.full([_BLOCK], -float("inf"), WIDE)
+    nans = tl.zeros([_BLOCK], tl.int32)
+    ups = tl.zeros([_BLOCK], tl.int32)
+    downs = tl.zeros([_BLOCK], tl.int32)
+    for i in range(tl.cdiv(left, _BLOCK)):
+        at = i * _BLOCK + lanes
+        inside = at < left
+        _raw, v = _load(x, minus, at, inside, WIDE, MINUS, True)
+        finite = (tl.abs(v) < float("inf")) & inside
+        wide = tl.where(finite, v, 0.0).to(tl.float64)
+        total += wide
+        squares += wide * wide
+        low = tl.minimum(low, tl.where(finite, v, float("inf")))
+        high = tl.maximum(high, tl.where(finite, v, -float("inf")))
+        nans += ((v != v) & inside).to(tl.int32)
+        ups += ((v == float("inf")) & inside).to(tl.int32)
+        downs += ((v == -float("inf")) & inside).to(tl.int32)
+    tl.store(out, tl.sum(total))
+    tl.store(out + 1, tl.sum(squares))
+    tl.store(out + 3, tl.sum(nans).to(tl.float64))
+    tl.store(out + 4, tl.sum(ups).to(tl.float64))
+    tl.store(out + 5, tl.sum(downs).to(tl.float64))
+    tl.store(out + 6, tl.min(low).to(tl.float64))
+    tl.store(out + 7, tl.max(high).to(tl.float64))
 
 
 @triton.jit
 def _count_exponents(
-    x, minus, count, out, WIDE: tl.constexpr, IS_WIDE: tl.constexpr, MINUS: tl.constexpr
-):
-    """Exponents of every so manyth element, into 64 bins; the 65th takes what has none."""
+    x, minus, count, counter, out,
+    WIDE: tl.constexpr, IS_WIDE: tl.constexpr, MINUS: tl.constexpr,
+):  # fmt: skip
+    """Exponents of every so manyth element, into 64 bins; the 65th takes what has none.
+
+    Each of several programs counts its share of the sample, all at once: the elements are far from
+    one another, and what takes the time is waiting for them.
+    """
     stride = _stride_of(count)
-    seen = ((count + stride - 1) // stride).to(tl.int32)
-    lanes = tl.arange(0, _COUNTED_AT_ONCE)
-    found = tl.zeros([128], tl.int32)
-    for i in range(tl.cdiv(seen, _COUNTED_AT_ONCE)):
-        place = i * _COUNTED_AT_ONCE + lanes
-        inside = place < seen
-        _raw, v = _load(x, minus, place.to(tl.int64) * stride, inside, WIDE, MINUS, True)
-        if IS_WIDE:
-            exponent = ((v.to(tl.int64, bitcast=True) >> 52) & 2047).to(tl.int32) - 1023
-            regular = exponent != 1024
-        else:
-            exponent = ((v.to(tl.int32, bitcast=True) >> 23) & 255) - 127
-            regular = exponent != 128
-        bin = tl.minimum(tl.maximum(exponent + 40, 0), _BINS - 1)
-        found += tl.histogram(tl.where(inside & regular & (v != 0), bin, _BINS), 128)
+    place = counter * _COUNTED + tl.arange(0, _COUNTED)
+    at = place.to(tl.int64) * stride
+    inside = at < count
+    _raw, v = _load(x, minus, at, inside, WIDE, MINUS, True)
+    if IS_WIDE:
+        exponent = ((v.to(tl.int64, bitcast=True) >> 52) & 2047).to(tl.int32) - 1023
+        regular = exponent != 1024
+    else:
+        exponent = ((v.to(tl.int32, bitcast=True) >> 23) & 255) - 127
+        regular = exponent != 128
+    bin = tl.minimum(tl.maximum(exponent + 40, 0), _BINS - 1)
+    found = tl.histogram(tl.where(inside & regular & (v != 0), bin, _BINS), 128)
     bins = tl.arange(0, 128)
-    tl.store(out + bins, found.to(tl.float64), mask=bins < _BINS)
+    tl.store(out + counter * _BINS + bins, found.to(tl.float64), mask=bins < _BINS)
 
 
 @triton.jit
@@ -192,21 +234,30 @@ def _look(
     tl.store(flags + channel, tl.full([_CHANNELS], 1, tl.uint8), mask=known & (speaks > 0))
 
 
+@triton.jit
+def _write_head(page, row, first, count, blocks):
+    head = page.to(tl.pointer_type(tl.int64)) + _HEADS_AT + row * _HEAD
+    length = blocks * _BLOCK
+    tl.store(head, first)
+    tl.store(head + 1, (count + length - 1) // length)
+    tl.store(head + 2, count)
+
+
 @triton.jit(
     do_not_specialize=[
-        "address", "memory", "row", "first", "flags", "count", "blocks",
+        "address", "memory", "row", "first", "flags", "count", "blocks", "counters",
         "lookers", "depth", "channels", "deep", "inner", "outer_stride", "inner_stride", "stride",
     ],
 )  # fmt: skip
 def read_one(
     address: tl.int64, memory: tl.int64, row: tl.int64, first: tl.int64, flags: tl.int64,
-    count: tl.int64, blocks: tl.int64,
+    count: tl.int64, blocks: tl.int64, counters: tl.int64,
     lookers: tl.int64, depth: tl.int64, channels: tl.int64, deep: tl.int64, inner: tl.int64,
     outer_stride: tl.int64, inner_stride: tl.int64, stride: tl.int64,
     TYPE: tl.constexpr, WIDE: tl.constexpr, IS_WIDE: tl.constexpr, IS_FLOAT: tl.constexpr,
     LOOK: tl.constexpr, ALIGNED: tl.constexpr,
 ):  # fmt: skip
-    """One dense tensor: program 0 counts exponents, the next `lookers` look, the rest add up.
+    """One dense tensor: `counters` programs count exponents, `lookers` look, the rest add up.
 
     All arguments are of one type, so that whoever launches the compiled kernel without Triton knows
     how they lie. The first five differ from call to call, the others follow from the layout.
@@ -216,22 +267,20 @@ def read_one(
     page = tl.multiple_of(memory.to(tl.pointer_type(tl.float64)), 16)
     if ALIGNED:
         x = tl.multiple_of(x, 16)
-    if program == 0:
-        head = page.to(tl.pointer_type(tl.int64)) + _HEADS_AT + row * _HEAD
-        length = blocks * _BLOCK
-        tl.store(head, first)
-        tl.store(head + 1, (count + length - 1) // length)
-        tl.store(head + 2, count)
-        _count_exponents(x, x, count, page + _BINS_AT + row * _BINS, WIDE, IS_WIDE, False)
-    elif program <= lookers:
+    if program < counters:
+        if program == 0:
+            _write_head(page, row, first, count, blocks)
+        bins = page + _BINS_AT + row * (_COUNTERS * _BINS)
+        _count_exponents(x, x, count, program, bins, WIDE, IS_WIDE, False)
+    elif program < counters + lookers:
         if LOOK:
             speaking = flags.to(tl.pointer_type(tl.uint8))
             _look(
-                x, speaking, program - 1, depth, channels, deep, inner, outer_stride, inner_stride,
-                stride, WIDE,
+                x, speaking, program - counters, depth, channels, deep, inner, outer_stride,
+                inner_stride, stride, WIDE,
             )  # fmt: skip
     else:
-        part = program - 1 - lookers
+        part = program - counters - lookers
         start = part * blocks * _BLOCK
         out = page + _PARTS_AT + (first + part) * _PART
         _part(x + start, x, x, count - start, blocks, out, WIDE, IS_FLOAT, False, False)
@@ -243,10 +292,11 @@ def read_many(
     TYPE: tl.constexpr, WIDE: tl.constexpr, IS_WIDE: tl.constexpr,
     COPY: tl.constexpr, MINUS: tl.constexpr, ALIGNED: tl.constexpr,
 ):  # fmt: skip
-    """Many dense float tensors: each has a program for exponents, then one for each part.
+    """Many dense float tensors: each has programs for exponents, then one for each part.
 
     A job is eight int64: address, elements, blocks of a part, address to copy to, address of what
-    to subtract, address of the page, row in it with the first part, and its first program.
+    to subtract, address of the page, row · 2^32 + first part · 2^8 + programs for exponents, and
+    its first program.
     """
     program = tl.program_id(0)
     job = jobs + tl.load(owners + program).to(tl.int64) * 8
@@ -254,23 +304,22 @@ def read_many(
     copied, subtracted = tl.load(job + 3), tl.load(job + 4)
     page = tl.load(job + 5).to(tl.pointer_type(tl.float64))
     places = tl.load(job + 6)
-    row, first = places // 65536, places % 65536
+    row, first, counters = places >> 32, (places >> 8) & 0xFFFFFF, places & 255
     mine = program - tl.load(job + 7)
     x = address.to(tl.pointer_type(TYPE))
     copy = copied.to(tl.pointer_type(TYPE))
     minus = subtracted.to(tl.pointer_type(TYPE))
     if ALIGNED:
         x, copy, minus = tl.multiple_of(x, 16), tl.multiple_of(copy, 16), tl.multiple_of(minus, 16)
-    if mine == 0:
-        head = page.to(tl.pointer_type(tl.int64)) + _HEADS_AT + row * _HEAD
-        length = blocks * _BLOCK
-        tl.store(head, first)
-        tl.store(head + 1, (count + length - 1) // length)
-        tl.store(head + 2, count)
-        _count_exponents(x, minus, count, page + _BINS_AT + row * _BINS, WIDE, IS_WIDE, MINUS)
+    if mine < counters:
+        if mine == 0:
+            _write_head(page, row, first, count, blocks)
+        bins = page + _BINS_AT + row * (_COUNTERS * _BINS)
+        _count_exponents(x, minus, count, mine, bins, WIDE, IS_WIDE, MINUS)
     else:
-        start = (mine - 1) * blocks * _BLOCK
-        out = page + _PARTS_AT + (first + mine - 1) * _PART
+        part = mine - counters
+        start = part * blocks * _BLOCK
+        out = page + _PARTS_AT + (first + part) * _PART
         _part(
             x + start, copy + start, minus + start, count - start, blocks, out,
             WIDE, True, COPY, MINUS,
@@ -306,6 +355,9 @@ def fold(page):
     stride = _stride_of(count)
     seen = (count + stride - 1) // stride
     bins = tl.arange(0, _BINS)
-    counted = tl.load(page + _BINS_AT + row * _BINS + bins)
+    shares = tl.arange(0, _COUNTERS)
+    at = page + _BINS_AT + (row * _COUNTERS + shares)[:, None] * _BINS + bins[None, :]
+    inside = (shares * _COUNTED < seen)[:, None] & (bins >= 0)[None, :]
+    counted = tl.sum(tl.load(at, mask=inside, other=0.0), axis=0)
     scale = count.to(tl.float64) / seen.to(tl.float64)
     tl.store(row_at + _FIRST_BIN + bins, counted * scale)
