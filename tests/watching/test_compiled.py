@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lampwork._core.errors import InputError
 from lampwork._core.summary import COLUMN
@@ -165,3 +166,23 @@ def test_rows_come_from_where_a_layer_without_parameters_computes():
     read = {read.name: read.gradient.device.type for read in taps.take()}
     assert read == dict.fromkeys(["", "0", "1", "2"], "meta")
     taps.remove()
+
+
+class _Puts(TorchDispatchMode):
+    """Counts numbers of Python that become part of a tensor that exists, which waits on CUDA."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func in (torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default)
+        return func(*args, **(kwargs or {}))
+
+
+def test_rows_are_taken_from_a_graph_without_a_copy_from_the_host():
+    """A number put into a tensor is such a copy, and a device has to be waited for then."""
+    row = torch.zeros(2, compiled.WIDTH + compiled._DIMS, dtype=torch.float64, device="meta")
+    with _Puts() as puts:
+        torch.zeros(2, device="meta")[0] = 1.0
+        assert puts.count == 1
+        assert len(compiled._reads([("a", 1, 0, "torch.float32")], [row])) == 1
+    assert puts.count == 1
