@@ -257,6 +257,17 @@ def test_a_histogram_is_a_share_of_elements(client, mlp):
     np.testing.assert_allclose(values, summary.histogram / summary.count[:, None])
 
 
+def test_one_statistic_is_that_of_all(client, mlp):
+    """Asked for alone, a curve is the one that comes among all; of an update also its ratio."""
+    record = Record(mlp.folder)
+    tensor = record.find("layers.2.weight", "update")
+    path = f"/api/runs/mlp/tensors/{tensor.id}"
+    together = client.get(path).json()
+    for name, curve in together["curves"].items():
+        alone = client.get(f"{path}?statistic={name}").json()
+        assert alone == {**together, "curves": {name: curve}}
+
+
 def test_a_picture_is_a_png_of_its_pixels(build, tmp_path):
     """The PNG, read by another library, has the recorded pixels, image below image."""
     from matplotlib.image import imread
@@ -271,7 +282,8 @@ def test_a_picture_is_a_png_of_its_pixels(build, tmp_path):
 @pytest.mark.parametrize(
     "path",
     ["heat?kind=nothing", "heat?statistic=nothing", "tensors/999", "tensors/-1", "tensors/x",
-     "pictures/99.png", "scalars?points=many", "scalars?from=-5", "tensors/9/histogram?to=1e3"],
+     "pictures/99.png", "scalars?points=many", "scalars?from=-5", "tensors/9/histogram?to=1e3",
+     "tensors/0?statistic=nothing"],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_an_error_with_a_cure(client, path):
     """A wrong argument gives an answer that says what would be right."""

@@ -23,6 +23,18 @@ COLOURS = """canvas => {
   return found.size;
 }"""
 
+CELLS = """(canvas, [rows, columns, rgb]) => {
+  const context = canvas.getContext('2d'), axis = 22 * devicePixelRatio;
+  const pixel = (x, y) => Array.from(context.getImageData(x, y, 1, 1).data).slice(0, 3).join();
+  const found = [];
+  for (let row = 0; row < rows; row++) for (let column = 0; column < columns; column++) {
+    const x = canvas.width - (columns - column - 0.5) * (canvas.width - 60) / columns;
+    const y = (row + 0.5) * (canvas.height - axis) / rows;
+    if (pixel(Math.round(x), Math.round(y)) === rgb.join()) found.push([row, column]);
+  }
+  return found;
+}"""
+
 
 def where(run: str, view: str) -> str:
     """The address of a view."""
@@ -80,6 +92,14 @@ def test_a_clicked_row_shows_its_histogram(open_page):
     page.get_by_text("net.b · 64 × 5").wait_for()
     page.get_by_role("button", name="output · call 2").click()
     page.get_by_text("net.b#2 · 64 × 5").wait_for()
+
+
+def test_each_cell_has_the_colour_of_its_value(open_page):
+    """Where NaN was, in the last column of the last two rows, and only there, is the mark of it."""
+    page = open_page(where(BROKEN, "layers"))
+    assert drawn(page, "heat") > 5
+    marked = page.get_by_test_id("heat").evaluate(CELLS, [5, 4, [214, 39, 103]])
+    assert marked == [[3, 3], [4, 3]]
 
 
 def test_layers_can_be_reached_by_keys_alone(open_page):

@@ -10,6 +10,7 @@ by side, which deflates better, and the whole is deflated.
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 
@@ -39,18 +40,20 @@ def pack(table: Floats) -> bytes:
     return _HEAD.pack(*table.shape) + deflated
 
 
-def unpack(blob: bytes) -> Floats:
-    """The table of shape (columns, rows) again; the inverse of `pack`."""
+def unpack(blob: bytes, rows: NDArray[np.int64] | None = None) -> Floats:
+    """The table of shape (columns, rows) again, or those of its rows; the inverse of `pack`."""
     width, length = _HEAD.unpack_from(blob)
     plain = np.frombuffer(zlib.decompress(memoryview(blob)[_HEAD.size :]), np.uint8)
     codes, at = plain[:width], width
     counts = np.bincount(codes, minlength=_DOUBLE + 1).tolist()
-    table = np.empty((width, length))
+    table = np.empty((width, length if rows is None else len(rows)))
     for code, dtype in _TYPES.items():
         if counts[code]:
-            shape = (counts[code], 1 if code == _CONSTANT else length)
-            size = shape[0] * shape[1] * np.dtype(dtype).itemsize
-            table[codes == code] = _from_weight(plain[at : at + size], dtype).reshape(shape)
+            shape = (np.dtype(dtype).itemsize, counts[code], 1 if code == _CONSTANT else length)
+            size = math.prod(shape)
+            part = plain[at : at + size].reshape(shape)
+            chosen = part if rows is None or code == _CONSTANT else part[..., rows]
+            table[codes == code] = _from_weight(chosen, dtype)
             at += size
     return table
 
@@ -76,5 +79,5 @@ def _by_weight(values: NDArray[np.generic]) -> bytes:
 
 
 def _from_weight(plain: NDArray[np.uint8], dtype: str) -> NDArray[np.generic]:
-    size = np.dtype(dtype).itemsize
-    return np.ascontiguousarray(plain.reshape(size, -1).T).reshape(-1).view(dtype)
+    """Bytes of shape (size of a value, columns, rows) as values of shape (columns, rows)."""
+    return np.ascontiguousarray(plain.transpose(1, 2, 0)).view(dtype)[..., 0]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +31,11 @@ from lampwork.record.slab import (
     unpack_first_version,
     unpack_step,
 )
+from lampwork.record.unpacked import Unpacked
 
 Floats = NDArray[np.float64]
 Steps = NDArray[np.int64]
+Places = NDArray[np.int64] | slice
 
 
 @contextmanager
@@ -152,8 +154,8 @@ class Part(Protocol):
         """Numbers, shape (tensors, buckets, FIRST_BIN + 1)."""
         ...
 
-    def bins(self, buckets: int) -> Floats:
-        """Histograms, shape (tensors, buckets, BINS)."""
+    def bins(self, buckets: int, places: Places) -> Floats:
+        """Histograms of the tensors at these places, shape (places, buckets, BINS)."""
         ...
 
 
@@ -165,14 +167,31 @@ class _Chunk:
     packed_head: bytes
     packed_bins: bytes | None
     layout: Layout
+    unpacked: Unpacked | None
 
     def head(self, buckets: int) -> Floats:
-        rows = read_head(self.packed_head, buckets)
-        return np.concatenate([self.layout.head(rows[..., :-1]), rows[..., -1:]], axis=-1)
+        def make() -> Floats:
+            rows = read_head(self.packed_head, buckets)
+            return np.concatenate([self.layout.head(rows[..., :-1]), rows[..., -1:]], axis=-1)
 
-    def bins(self, buckets: int) -> Floats:
+        return self._kept(self.packed_head, (buckets,), make)
+
+    def bins(self, buckets: int, places: Places) -> Floats:
         assert self.packed_bins is not None
-        return self.layout.histogram(read_bins(self.packed_bins, buckets))
+        packed, chosen = self.packed_bins, np.arange(len(self.ids))[places]
+
+        def make() -> Floats:
+            return self.layout.histogram(read_bins(packed, buckets, chosen))
+
+        return self._kept(packed, (buckets, chosen.tobytes()), make)
+
+    def _kept(
+        self, packed: bytes, what: tuple[Hashable, ...], make: Callable[[], Floats]
+    ) -> Floats:
+        if self.unpacked is None:
+            return make()
+        place = (self.first, self.last, int(self.ids[0]), self.layout)
+        return self.unpacked.get(packed, (*place, *what), make)
 
 
 class _Step:
@@ -186,8 +205,8 @@ class _Step:
         head = self._layout.head(self._table[:, : len(self._layout.numbers)])
         return np.concatenate([head, np.ones((len(head), 1))], axis=1)[:, None]
 
-    def bins(self, buckets: int) -> Floats:
-        return self._layout.histogram(self._table[:, len(self._layout.numbers) :])[:, None]
+    def bins(self, buckets: int, places: Places) -> Floats:
+        return self._layout.histogram(self._table[places, len(self._layout.numbers) :])[:, None]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -199,27 +218,49 @@ class Stretch:
 
     def head(self, ids: Steps) -> Floats:
         """Numbers, shape (tensors, buckets, FIRST_BIN + 1), the last how many steps were merged."""
-        return self._collected(ids, nothing(FIRST_BIN), "head")
+        found = _filled(ids, self.index, nothing(FIRST_BIN))
+        for part, at, places, buckets in self._about(ids):
+            rows = part.head(buckets.stop - buckets.start)
+            found[at, buckets] = rows[places]
+        return found
 
     def bins(self, ids: Steps) -> Floats:
         """Histograms, shape (tensors, buckets, BINS)."""
-        return self._collected(ids, np.zeros(WIDTH - FIRST_BIN), "bins")
+        found = _filled(ids, self.index, np.zeros(WIDTH - FIRST_BIN))
+        for part, at, places, buckets in self._about(ids):
+            found[at, buckets] = part.bins(buckets.stop - buckets.start, places)
+        return found
 
-    def _collected(self, ids: Steps, empty: Floats, what: str) -> Floats:
-        found = np.empty((len(ids), len(self.index.first), len(empty)))
-        found[...] = empty
+    def _about(self, ids: Steps) -> Iterator[tuple[Part, Places, Places, slice]]:
+        """Parts that have some of these tensors: at which places of `ids`, and at which of theirs.
+
+        The last is the part's buckets.
+        """
         place = np.full(max(ids.max(initial=-1), 0) + 2, -1)
         place[ids] = np.arange(len(ids))
+        known: dict[bytes, tuple[Places, Places] | None] = {}
         for part in self.parts:
-            at = place[np.minimum(part.ids, len(place) - 1)]
-            wanted = np.flatnonzero(at >= 0)
-            if not len(wanted):
-                continue
-            begin = int(np.searchsorted(self.index.first, part.first))
-            end = int(np.searchsorted(self.index.first, part.last, side="right"))
-            rows = getattr(part, what)(end - begin)
-            found[at[wanted], begin:end] = rows if len(wanted) == len(rows) else rows[wanted]
-        return found
+            own = part.ids.tobytes()  # the same in every chunk, as a rule
+            if own not in known:
+                at = place[np.minimum(part.ids, len(place) - 1)]
+                wanted = np.flatnonzero(at >= 0)
+                known[own] = (_slice(at[wanted]), _slice(wanted)) if len(wanted) else None
+            if (places := known[own]) is not None:
+                begin = int(np.searchsorted(self.index.first, part.first))
+                end = int(np.searchsorted(self.index.first, part.last, side="right"))
+                yield part, *places, slice(begin, end)
+
+
+def _slice(places: Steps) -> Places:
+    """Neighbouring places as a slice, by which numpy copies faster."""
+    begin, end = int(places[0]), int(places[-1]) + 1
+    return slice(begin, end) if (np.diff(places) == 1).all() else places
+
+
+def _filled(ids: Steps, index: Index, empty: Floats) -> Floats:
+    found = np.empty((len(ids), len(index.first), len(empty)))
+    found[...] = empty
+    return found
 
 
 def read_stretch(
@@ -230,10 +271,12 @@ def read_stretch(
     first: int | None = None,
     last: int | None = None,
     bins: bool = True,
+    unpacked: Unpacked | None = None,
 ) -> Stretch:
     """The rows of some tensors (None: of all) in the buckets that overlap a range of steps.
 
-    A chunk comes whole, so there may be buckets beyond both ends.
+    A chunk comes whole, so there may be buckets beyond both ends. What is unpacked of them is kept
+    in `unpacked`, if it is given.
     """
     layout, version = layout_of(meta), meta["schema"]
     ends = _range(first, last)
@@ -242,11 +285,11 @@ def read_stretch(
         blocks = None if ids is None else np.unique(ids // meta.get("block", BLOCK)).tolist()
         chosen = "" if blocks is None else f"AND block IN ({','.join(map(str, blocks))})"
         parts += [
-            _Chunk(begin, end, read_ids(own), head, packed, layout)
+            _Chunk(begin, end, read_ids(own), head, packed, layout, unpacked)
             for begin, end, own, head, packed in db.execute(
                 f"SELECT first_step, last_step, ids, head, {'bins' if bins else 'NULL'} "
                 f"FROM chunks WHERE last_step >= ? AND first_step <= ? {chosen} "
-                "ORDER BY first_step, block",
+                "ORDER BY block, first_step",  # as they lie: sorting moves the blobs
                 ends,
             )
         ]

@@ -35,6 +35,7 @@ from lampwork.record.runs import databases, find
 from lampwork.record.schema import Tensor
 from lampwork.record.slab import grouped
 from lampwork.record.united import all_tensors, averaged, common, onto, own_ids, together
+from lampwork.record.unpacked import Unpacked
 
 Floats = NDArray[np.float64]
 Steps = NDArray[np.int64]
@@ -147,15 +148,20 @@ class Timeline:
     Args:
         run: folder of the run, a record file, or a name in `directory`.
         directory: where names are looked up.
+        unpacked: holds what was unpacked of late, by default for this run alone.
 
     Raises:
         RecordError: no record there; later, by every method, not a record or a newer version.
     """
 
     def __init__(
-        self, run: str | os.PathLike[str], directory: str | os.PathLike[str] = "runs"
+        self,
+        run: str | os.PathLike[str],
+        directory: str | os.PathLike[str] = "runs",
+        unpacked: Unpacked | None = None,
     ) -> None:
         self.path: Path = find(run, directory)
+        self._unpacked = Unpacked() if unpacked is None else unpacked
         self._files: list[Path] = []
         self._known: list[list[Tensor]] = []
 
@@ -371,6 +377,7 @@ class Timeline:
                     first=first,
                     last=last,
                     bins=bins,
+                    unpacked=self._unpacked,
                 )
                 for db, ids in zip(ranks, ids_of_ranks, strict=True)
             ]

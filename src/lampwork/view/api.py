@@ -125,7 +125,8 @@ def _heat(run: Run, request: Request) -> Response:
 def _tensor(run: Run, request: Request) -> Response:
     number = _integer("tensor", request.path_params["tensor"])
     range_, points = _span(request), _points(request)
-    return _json(statistics.tensor(run.timeline, run.tensors, number, range_, points))
+    one = request.query_params.get("statistic")
+    return _json(statistics.tensor(run.timeline, run.tensors, number, range_, points, one))
 
 
 def _histogram(run: Run, request: Request) -> Response:

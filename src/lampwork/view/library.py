@@ -19,6 +19,7 @@ from lampwork.record.reader import Record
 from lampwork.record.runs import database, databases, list_runs
 from lampwork.record.schema import Tensor
 from lampwork.record.timeline import Timeline
+from lampwork.record.unpacked import Unpacked
 
 Signature = tuple[tuple[str, int, int], ...]
 
@@ -33,8 +34,8 @@ class Run:
         signature: tells this state from another.
     """
 
-    def __init__(self, folder: Path, signature: Signature) -> None:
-        self.timeline = Timeline(folder)
+    def __init__(self, folder: Path, signature: Signature, unpacked: Unpacked) -> None:
+        self.timeline = Timeline(folder, unpacked=unpacked)
         self.signature = signature
         # Requests come from several threads. What takes long is computed once, by the first.
         self._tensors_lock, self._findings_lock = threading.Lock(), threading.Lock()
@@ -80,6 +81,8 @@ class Library:
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.directory = Path(directory)
         self._open: OrderedDict[str, Run] = OrderedDict()
+        # Of all runs together, and kept from one state of a run to the next.
+        self._unpacked = Unpacked()
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
@@ -119,7 +122,7 @@ class Library:
             signature = self.signature(name)
             run = self._open.get(name)
             if run is None or run.signature != signature:
-                run = Run(self.folder(name), signature)
+                run = Run(self.folder(name), signature, self._unpacked)
                 self._open[name] = run
                 if len(self._open) > MOST_OPEN:
                     self._open.popitem(last=False)

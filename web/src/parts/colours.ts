@@ -57,10 +57,47 @@ export function pixel([r, g, b]: Rgb): number {
   return ((255 << 24) | (Math.round(b) << 16) | (Math.round(g) << 8) | Math.round(r)) >>> 0;
 }
 
-/** The pixels of a scale: a map has hundreds of thousands of cells and few colours. */
-export function pixels(colourOf: (share: number) => Rgb): (share: number) => number {
-  const known = Uint32Array.from({ length: 256 }, (_, i) => pixel(colourOf(i / 255)));
-  return (share) => known[Math.round(Math.min(Math.max(share, 0), 1) * 255)] ?? 0;
+/** A colour in the style sheet's words as a pixel. */
+export function pixelOf(colour: string): number {
+  const context = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+  if (!context) return 0;
+  context.fillStyle = colour;
+  context.fillRect(0, 0, 1, 1);
+  return new Uint32Array(context.getImageData(0, 0, 1, 1).data.buffer)[0] ?? 0;
+}
+
+/** 256 pixels from one end of a scale to the other: a map has many cells and few colours. */
+export function pixels(colourOf: (share: number) => Rgb): Uint32Array {
+  return Uint32Array.from({ length: 256 }, (_, i) => pixel(colourOf(i / 255)));
+}
+
+/** What has no place on a scale, as pixels. */
+export interface Beside {
+  /** NaN or infinite elements. */
+  broken: number;
+  /** Zero, on a logarithmic scale. */
+  zero: number;
+}
+
+/** Values as pixels, into an array of as many; a NaN, which says that nothing is there, as 0. */
+export function paint(
+  values: Float32Array, scale: Scale, shades: Uint32Array, beside: Beside, into: Uint32Array,
+): void {
+  // `place` for each of them, with what they have in common taken out of the loop.
+  const log = scale.kind === "log";
+  const low = log ? Math.log(scale.low) : scale.low;
+  const span = (log ? Math.log(scale.high) : scale.high) - low;
+  const root = scale.kind === "root";
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i] as number;
+    if (value - value !== 0) into[i] = value === value ? beside.broken : 0;
+    else if (log && value <= 0) into[i] = beside.zero;
+    else {
+      let share = span > 0 ? ((log ? Math.log(value) : value) - low) / span : 0.5;
+      if (root) share = share > 0 ? Math.sqrt(share) : 0;
+      into[i] = shades[share <= 0 ? 0 : share >= 1 ? 255 : (share * 255 + 0.5) | 0] as number;
+    }
+  }
 }
 
 export function brokenColour(): Rgb {
@@ -99,8 +136,9 @@ export function scaleFor(values: Float32Array, kind: Scale["kind"], share: boole
   if (share) return { kind: "linear", low: 0, high: 1 };
   let low = Infinity;
   let high = -Infinity;
-  for (const value of values) {
-    if (!Number.isFinite(value) || (kind === "log" && value <= 0)) continue;
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i] as number;
+    if (value - value !== 0 || (kind === "log" && value <= 0)) continue;
     if (value < low) low = value;
     if (value > high) high = value;
   }

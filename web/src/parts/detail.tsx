@@ -11,7 +11,7 @@ import { Chart } from "./chart";
 import { Failed } from "./empty";
 import { Histogram } from "./histogram";
 import { Panel } from "./panel";
-import { written } from "./statistics";
+import { isStatistic, written } from "./statistics";
 
 interface Props {
   run: string;
@@ -32,14 +32,16 @@ export function Detail(props: Props) {
   const path = `tensors/${tensor.id}`;
   const span = zoom ? { from: zoom.from, to: zoom.to } : {};
   const keep = `${run}/${tensor.id}`;
-  const curves = useJson<TensorCurves>(ofRun(run, path, { ...span, points: 600 }), version, keep);
+  const curves = useJson<TensorCurves>(ofRun(run, path, { ...span, points: 600, statistic }), version, keep);
   const histogram = useMatrix<HistogramHeader>(
     ofRun(run, `${path}/histogram`, { ...span, points: 300 }), version, keep,
   );
-  const curve = curves.data?.curves[statistic];
+  // Of another statistic than the chosen one until the answer is there.
+  const [asked, curve] = Object.entries(curves.data?.curves ?? {})[0] ?? [];
+  const drawn = isStatistic(asked ?? null) ? (asked as Statistic) : statistic;
   const lines = useMemo(
-    () => (curve ? [{ label: say(`stat_${statistic}`), curve, hue: "first" }] : []),
-    [curve, statistic, say],
+    () => (curve ? [{ label: say(`stat_${drawn}`), curve, hue: "first" }] : []),
+    [curve, drawn, say],
   );
   return (
     <Panel title={props.place || "(model)"} wide hint={`${tensor.module ? `${tensor.module} · ` : ""}${tensor.label} · ${shape(tensor.shape)} · ${tensor.dtype}`}>
@@ -56,8 +58,8 @@ export function Detail(props: Props) {
       {curves.error && <Failed reason={curves.error} />}
       {lines.length > 0 && (
         <Chart
-          name={`${tensor.label} ${say(`stat_${statistic}`)}`} lines={lines} dark={dark} height={170}
-          show={(value) => written(statistic, value)} zoom={zoom} onZoom={onZoom}
+          name={`${tensor.label} ${say(`stat_${drawn}`)}`} lines={lines} dark={dark} height={170}
+          show={(value) => written(drawn, value)} zoom={zoom} onZoom={onZoom}
         />
       )}
       <h3>{say("histogram")}</h3>

@@ -5,7 +5,7 @@ import { useMemo, useState } from "preact/hooks";
 import type { Span } from "../data/api";
 import type { HeatHeader, Kind, Matrix, Statistic, TensorEntry } from "../data/types";
 import { useWords } from "../words/words";
-import { brokenColour, pixel, pixels, place, scaleFor, shade, type Rgb } from "./colours";
+import { brokenColour, paint, pixel, pixels, scaleFor, shade, type Rgb } from "./colours";
 import { ScaleLegend } from "./legend";
 import { Raster, type Cell } from "./raster";
 import { STATISTICS, written } from "./statistics";
@@ -41,16 +41,17 @@ export function HeatMap({ heat, tensors, kind, statistic, filter, selected, onPi
   );
   const at = (row: number, column: number) =>
     heat.values[(rows[row]?.row ?? 0) * starts.length + column] ?? NaN;
-  const shades = useMemo(() => pixels((share) => shade(scale, share)), [scale]);
-  const broken = pixel(brokenColour());
-  const zero = pixel(dark ? ZERO_DARK : ZERO_LIGHT);
-  const paint = (row: number, column: number): number => {
-    const value = at(row, column);
-    if (Number.isNaN(value)) return 0;
-    if (!Number.isFinite(value)) return broken;
-    const share = place(scale, value);
-    return share === null ? zero : shades(share);
-  };
+  const cells = useMemo(() => {
+    const count = starts.length;
+    const shades = pixels((share) => shade(scale, share));
+    const beside = { broken: pixel(brokenColour()), zero: pixel(dark ? ZERO_DARK : ZERO_LIGHT) };
+    const painted = new Uint32Array(rows.length * count);
+    rows.forEach(({ row }, i) => {
+      const values = heat.values.subarray(row * count, (row + 1) * count);
+      paint(values, scale, shades, beside, painted.subarray(i * count, (i + 1) * count));
+    });
+    return painted;
+  }, [heat, rows, scale, dark]);
   const named = say(`stat_${statistic}`);
   const kinds = say(`kind_${kind}`);
   if (!rows.length || !starts.length) return <p class="quiet">{say("heat_empty", { kind: kinds })}</p>;
@@ -68,12 +69,11 @@ export function HeatMap({ heat, tensors, kind, statistic, filter, selected, onPi
       />
       <div class="raster-box">
         <Raster
-          label={label} rows={rows.length} columns={heat.header} paint={paint} rowHeight={rowHeight}
+          label={label} rows={rows.length} columns={heat.header} cells={cells} rowHeight={rowHeight}
           name={(row) => rows[row]?.label ?? ""} nameWidth={Math.min(190, 7 * longest + 14)}
           selected={rows.findIndex((row) => row.id === selected)} cursor={cursor} onCursor={setCursor}
           onPick={(cell) => { const row = rows[cell.row]; if (row) onPick(row.id); }} onZoom={onZoom}
-          version={`${statistic}${kind}${filter}${dark}${heat.values.length}${starts[0]}${ends.at(-1)}${heat.values.byteOffset}`}
-          testId="heat"
+          dark={dark} testId="heat"
         />
       </div>
       <output class="readout">

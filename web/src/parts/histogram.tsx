@@ -6,7 +6,7 @@ import type { Span } from "../data/api";
 import type { HistogramHeader, Matrix } from "../data/types";
 import { number, percent, tick } from "../words/numbers";
 import { useWords } from "../words/words";
-import { pixels, place, viridis, type Scale } from "./colours";
+import { paint, pixels, viridis, type Scale } from "./colours";
 import { ScaleLegend } from "./legend";
 import { Raster, type Cell } from "./raster";
 
@@ -27,11 +27,12 @@ export function Histogram({ name, histogram, onZoom, dark }: Props) {
   const bins = header.shape[1];
   const used = useMemo(() => usedBins(values, bins), [values, bins]);
   const count = header.starts.length;
+  const cells = useMemo(() => paintedBins(values, bins, used), [values, bins, used]);
   if (!count) return <p class="quiet">{say("nothing_at")}</p>;
 
   const rows = used.high - used.low + 1;
   const at = (row: number, column: number) => values[column * bins + used.high - row] ?? 0;
-  const scale: Scale = { kind: "root", low: 0, high: used.most };
+  const scale = scaleOf(used);
   const column = cursor?.column ?? count - 1;
   const step = header.starts[column] ?? 0;
   const magnitude = (row: number) => 2 ** (header.exponent_min + used.high - row);
@@ -42,11 +43,10 @@ export function Histogram({ name, histogram, onZoom, dark }: Props) {
         <ScaleLegend scale={scale} title={say("share_of_elements")} show={percent} />
         <Raster
           label={label} rows={rows} columns={header} rowHeight={ROW} nameWidth={64}
-          paint={(row, at_) => { const share = at(row, at_); return share > 0 ? SHADES(place(scale, share) ?? 0) : 0; }}
+          cells={cells}
           name={(row) => ((used.high - row) % 3 === 0 ? tick(magnitude(row)) : "")}
           cursor={cursor} onCursor={setCursor} onZoom={onZoom}
-          version={`${dark}${count}${header.starts[0]}${header.ends.at(-1)}${used.most}${name}`}
-          testId="histogram"
+          dark={dark} testId="histogram"
         />
         <output class="readout">
           {cursor
@@ -72,8 +72,32 @@ export function Histogram({ name, histogram, onZoom, dark }: Props) {
   );
 }
 
+function scaleOf(used: Used): Scale {
+  return { kind: "root", low: 0, high: used.most };
+}
+
+/** The used bins as pixels, the largest magnitude in the first row. */
+function paintedBins(values: Float32Array, bins: number, used: Used): Uint32Array {
+  const [rows, count] = [used.high - used.low + 1, values.length / bins];
+  const shares = new Float32Array(rows * count);
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < count; column++) {
+      shares[row * count + column] = values[column * bins + used.high - row] || NaN;
+    }
+  }
+  const cells = new Uint32Array(shares.length);
+  paint(shares, scaleOf(used), SHADES, { broken: 0, zero: 0 }, cells);
+  return cells;
+}
+
+interface Used {
+  low: number;
+  high: number;
+  most: number;
+}
+
 /** The bins between the smallest and the largest that hold anything, and the fullest of all. */
-function usedBins(values: Float32Array, bins: number): { low: number; high: number; most: number } {
+function usedBins(values: Float32Array, bins: number): Used {
   let low = bins - 1;
   let high = 0;
   let most = 0;

@@ -8,6 +8,7 @@ import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/ho
 import type { Span } from "../data/api";
 import type { Columns } from "../data/types";
 import { colour } from "../theme";
+import { pixelOf } from "./colours";
 import { tick } from "../words/numbers";
 
 export interface Cell {
@@ -19,8 +20,8 @@ interface Props {
   label: string;
   rows: number;
   columns: Columns;
-  /** The colour of a cell as a pixel, 0 for none. */
-  paint: (row: number, column: number) => number;
+  /** The colours of the cells as pixels, row by row, 0 for none. */
+  cells: Uint32Array;
   rowHeight: number;
   /** What stands left of a row; "" for nothing. */
   name: (row: number) => string;
@@ -32,8 +33,8 @@ interface Props {
   onCursor: (cell: Cell | null) => void;
   onPick?: (cell: Cell) => void;
   onZoom?: (span: Span | null) => void;
-  /** Rises or changes when `paint` does. */
-  version: unknown;
+  /** The theme, whose colours the axes have. */
+  dark: boolean;
   testId: string;
 }
 
@@ -46,7 +47,7 @@ export function Raster(props: Props) {
   const upper = useRef<HTMLCanvasElement>(null);
   const [width, setWidth] = useState(0);
   const [drag, setDrag] = useState<[number, number] | null>(null);
-  const gutter = Math.min(props.nameWidth, width * 0.36);
+  const gutter = Math.round(Math.min(props.nameWidth, width * 0.36));
   const height = Math.max(1, Math.round(rows * rowHeight));
   const edges = useMemo(() => columnEdges(columns, gutter, width), [columns, gutter, width]);
 
@@ -64,11 +65,11 @@ export function Raster(props: Props) {
     drawMatrix(context, props, edges, gutter, height);
     // For who waits until it is drawn: a benchmark, a test.
     context.canvas.dataset.steps = `${columns.starts[0]} ${columns.ends.at(-1)}`;
-  }, [edges, height, props.version, rows]);
+  }, [edges, height, props.cells, props.dark, rows]);
   useLayoutEffect(() => {
     const context = prepared(upper.current, width, height + AXIS);
     if (context) drawCursor(context, props, edges, gutter, height, drag);
-  }, [edges, height, cursor?.row, cursor?.column, props.selected, drag, props.version]);
+  }, [edges, height, cursor?.row, cursor?.column, props.selected, drag, props.dark]);
 
   const cellAt = (event: PointerEvent): Cell | null => {
     const frame = upper.current?.getBoundingClientRect();
@@ -177,23 +178,13 @@ function prepared(canvas: HTMLCanvasElement | null, width: number, height: numbe
 function drawMatrix(
   context: CanvasRenderingContext2D, props: Props, edges: number[], gutter: number, height: number,
 ): void {
-  const { rows, columns, paint, rowHeight } = props;
+  const { rows, columns, rowHeight } = props;
   const count = columns.starts.length;
   if (!rows || !count) return;
-  const image = new ImageData(count, rows);
-  const cells = new Uint32Array(image.data.buffer);
-  for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < count; column++) cells[row * count + column] = paint(row, column);
-  }
-  const small = new OffscreenCanvas(count, rows);
-  small.getContext("2d")?.putImageData(image, 0, 0);
-  context.imageSmoothingEnabled = false;
-  context.fillStyle = colour("absent");
-  context.fillRect(gutter, 0, context.canvas.width, height);
-  for (let column = 0; column < count; column++) {
-    const x = edges[column] ?? 0;
-    context.drawImage(small, column, 0, 1, rows, x, 0, Math.max((edges[column + 1] ?? x) - x, 1), height);
-  }
+  const ratio = window.devicePixelRatio || 1;
+  const places = edges.map((x) => Math.round((x - gutter) * ratio));
+  const image = stretched(props.cells, rows, places, Math.round(height * ratio), colour("absent"));
+  if (image) context.putImageData(image, Math.round(gutter * ratio), 0);
   context.font = `11px ${getComputedStyle(document.body).fontFamily}`;
   context.textBaseline = "middle";
   context.fillStyle = colour("quiet");
@@ -204,6 +195,35 @@ function drawMatrix(
     if (text && gutter) context.fillText(fitted(context, text, gutter - 8), gutter - 6, (row + 0.5) * rowHeight);
   }
   stepAxis(context, columns, edges, gutter, height);
+}
+
+/** The cells in their size on the screen: one image to draw, not one for each column. */
+function stretched(
+  cells: Uint32Array, rows: number, places: number[], height: number, absent: string,
+): ImageData | null {
+  const count = places.length - 1;
+  const width = places[count] ?? 0;
+  if (width < 1 || height < 1) return null;
+  // Which column a pixel shows; one narrower than a pixel has one all the same, if no later one does.
+  const columns = new Uint16Array(width);
+  for (let column = 0; column < count; column++) {
+    const from = Math.min(places[column] as number, width - 1);
+    columns.fill(column, from, Math.max(places[column + 1] as number, from + 1));
+  }
+  const image = new ImageData(width, height);
+  const drawn = new Uint32Array(image.data.buffer);
+  const none = pixelOf(absent);
+  let line = 0;
+  for (let row = 0; row < rows; row++) {
+    const until = Math.round(((row + 1) * height) / rows);
+    if (line >= until) continue;
+    const start = line * width;
+    for (let x = 0; x < width; x++) {
+      drawn[start + x] = (cells[row * count + (columns[x] as number)] as number) || none;
+    }
+    while (++line < until) drawn.copyWithin(line * width, start, start + width);
+  }
+  return image;
 }
 
 function stepAxis(

@@ -1,5 +1,6 @@
 // The model tree, the heat map of any statistic, and what one layer's tensors look like over time.
 
+import type { ComponentProps } from "preact";
 import { useEffect, useMemo, useState } from "preact/hooks";
 
 import type { Shown } from "../app";
@@ -28,10 +29,6 @@ export function LayersView({ run, versions, overview, findings, dark, parameters
   const asked = parameters.get("statistic");
   const statistic: Statistic = isStatistic(asked) && allowed(kind).includes(asked) ? asked : "rms";
   const place = parameters.get("layer");
-  const span = zoom ? { from: zoom.from, to: zoom.to } : {};
-  const heat = useMatrix<HeatHeader>(
-    ofRun(run, "heat", { kind, statistic, points: 400, ...span }), versions.steps, `${run}/${kind}/${statistic}`,
-  );
   const byId = useMemo(() => new Map(tensors.data?.map((one) => [one.id, one])), [tensors.data]);
   const roots = useMemo(() => branches(tensors.data ?? []), [tensors.data]);
   const flags = useMemo(
@@ -100,15 +97,11 @@ export function LayersView({ run, versions, overview, findings, dark, parameters
             </>
           }
         >
-          {heat.error && <Failed reason={heat.error} />}
-          {heat.data && tensors.data && (
-            <HeatMap
-              heat={heat.data} tensors={byId} kind={kind} statistic={statistic} filter={filter}
-              selected={tensor?.id ?? null} dark={dark} onZoom={setZoom}
-              onPick={(id) => { const one = byId.get(id); if (one) go({ layer: placeOf(one), tensor: String(id) }); }}
-            />
-          )}
-          {!heat.data && !heat.error && <p class="quiet">{say("loading")}</p>}
+          <Map_
+            run={run} version={versions.steps} tensors={tensors.data && byId} kind={kind} statistic={statistic}
+            filter={filter} selected={tensor?.id ?? null} dark={dark} zoom={zoom} onZoom={setZoom}
+            onPick={(id) => { const one = byId.get(id); if (one) go({ layer: placeOf(one), tensor: String(id) }); }}
+          />
         </Panel>
         <div id="detail">
           {place !== null && tensor ? (
@@ -123,6 +116,30 @@ export function LayersView({ run, versions, overview, findings, dark, parameters
         </div>
       </div>
     </div>
+  );
+}
+
+interface MapProps extends Omit<ComponentProps<typeof HeatMap>, "heat" | "tensors"> {
+  run: string;
+  version: number;
+  tensors: Map<number, TensorEntry> | undefined;
+  zoom: Span | null;
+}
+
+/** The map with its question, which so is asked before those of the detail that stands below it. */
+function Map_({ run, version, tensors, zoom, ...shown }: MapProps) {
+  const say = useWords();
+  const { kind, statistic } = shown;
+  const span = zoom ? { from: zoom.from, to: zoom.to } : {};
+  const heat = useMatrix<HeatHeader>(
+    ofRun(run, "heat", { kind, statistic, points: 400, ...span }), version, `${run}/${kind}/${statistic}`,
+  );
+  return (
+    <>
+      {heat.error && <Failed reason={heat.error} />}
+      {heat.data && tensors && <HeatMap heat={heat.data} tensors={tensors} {...shown} />}
+      {!heat.data && !heat.error && <p class="quiet">{say("loading")}</p>}
+    </>
   );
 }
 

@@ -70,21 +70,29 @@ def heat(
 
 
 def tensor(
-    timeline: Timeline, known: list[Tensor], number: int, span: Range, points: int
+    timeline: Timeline,
+    known: list[Tensor],
+    number: int,
+    span: Range,
+    points: int,
+    statistic: str | None = None,
 ) -> dict[str, Any]:
-    """Every statistic of one tensor as curves over the same steps.
+    """Statistics of one tensor as curves over the same steps: one, or all that it has.
 
     Raises:
-        InputError: no tensor has that id.
+        InputError: no tensor has that id, or there is no such statistic.
     """
+    if statistic is not None:
+        _require(statistic)
     found = find(known, number)
     weight = weight_of(known, found) if found.kind == "update" else None
     ids = [found.id] if weight is None else [found.id, weight.id]
     # Unmerged, so that a point of the curve can show its extremes: one tensor is little to read.
     rows = timeline.summaries(ids, *span, MOST_BUCKETS)
     own = Summary(rows.summary.rows[0])
-    curves = {name: _values(own, name) for name in STATISTICS}
-    if weight is not None:
+    wanted = STATISTICS if statistic is None else (statistic,)
+    curves = {name: _values(own, name) for name in wanted if name != RATIO}
+    if weight is not None and statistic in (None, RATIO):
         curves[RATIO] = _ratio(own, Summary(rows.summary.rows[1]).rms)
     return {
         "id": found.id,
