@@ -66,7 +66,7 @@ def record(device, folder, *, strict=False, compiled=False, make=torch.optim.SGD
         finally:
             if strict:
                 torch.cuda.set_sync_debug_mode("default")
-        assert run._activations._compiled.traced == compiled
+        assert run._recorder._activations._compiled.traced == compiled
     return Record(run.path), model
 
 

@@ -17,7 +17,7 @@ import lampwork
 from lampwork import DataLoader
 from lampwork._core.errors import InputError, RecordError
 from lampwork.record.reader import Record
-from lampwork.watching import activations, guard, reading, session, snapshots
+from lampwork.watching import activations, guard, reading, recorder, snapshots
 from tests.watching.specimen import hooks_of
 from tests.watching.training import (
     batches,
@@ -243,7 +243,7 @@ class Clock:
 
     def __init__(self, monkeypatch):
         self.now = 0.0
-        for module in (guard, session):
+        for module in (guard, recorder):
             monkeypatch.setattr(module, "monotonic_s", lambda: self.now)
         slow = (activations, "measure"), (activations, "measure_with_channels")
         for owner, name in (*slow, (reading.Reading, "add"), (reading.Reading, "add_dense")):

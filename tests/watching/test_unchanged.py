@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lampwork._core.summary import COLUMN
-from lampwork.watching import activations, reading, session, snapshots
+from lampwork.watching import activations, reading, recorder, snapshots
 from tests.watching.training import (
     batches,
     hooks_anywhere,
@@ -193,9 +193,9 @@ BROKEN = {
     "an output": (activations, "measure_with_channels"),
     "a gradient": (activations, "measure"),
     "a parameter": (reading.Reading, "add"),
-    "the transfer": (session.Ledger, "table"),
-    "the pictures": (session.Snapshots, "take"),
-    "the file": (session.Writer, "step"),
+    "the transfer": (recorder.Ledger, "table"),
+    "the pictures": (recorder.Snapshots, "take"),
+    "the file": (recorder.Writer, "step"),
 }
 
 
