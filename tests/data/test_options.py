@@ -429,7 +429,7 @@ class Dawdling(Broken):
 
     def __getitem__(self, index):
         if index in self.broken:
-            time.sleep(0.02)
+            time.sleep(0.25)  # longer than a busy machine keeps a worker waiting
         return index
 
 

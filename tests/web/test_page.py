@@ -36,6 +36,10 @@ CELLS = """(canvas, [rows, columns, rgb]) => {
 }"""
 
 
+MOVES_WITHIN_MS = 60_000
+"""A page that follows a run asks again every 10 s at the latest; answers take long on two cores."""
+
+
 def where(run: str, view: str) -> str:
     """The address of a view."""
     return f"#/{quote(run, safe='')}/{view}"
@@ -71,6 +75,7 @@ def test_every_view_opens_on_a_run_that_is_being_trained(open_page):
     page.wait_for_function(
         "([element, before]) => Number(element.textContent.replace(',', '')) > before",
         arg=[steps.element_handle(), before],
+        timeout=MOVES_WITHIN_MS,
     )
     page.get_by_text("of the time waiting for data").wait_for()
     assert page.locator(".panel", has_text="Step time").locator(".u-wrap").count() == 3
@@ -179,6 +184,7 @@ def test_a_live_run_is_redrawn_without_losing_its_place(open_page):
     page.wait_for_function(
         "([canvas, before]) => canvas.dataset.steps !== before",
         arg=[canvas.element_handle(), before],
+        timeout=MOVES_WITHIN_MS,
     )
     assert readout.inner_text().split(" · ")[:2] == told.split(" · ")[:2]
     heading(page, "0").wait_for()

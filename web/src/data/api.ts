@@ -37,20 +37,24 @@ export async function matrix<Header extends Columns>(
   return { header, values: new Float32Array(body, 4 + length) };
 }
 
-const taken: number[] = [];
+let asked = 0;
+let since = 0;
+let waited = 0;
 
-/** Milliseconds that the answers of late took together, as many as one redraw asks for. */
-export function lastAnswers(): number {
-  return taken.reduce((sum, one) => sum + one, 0);
+/** For how many milliseconds the page has waited for answers so far, side by side or one by one. */
+export function waitedMs(): number {
+  return asked > 0 ? waited + performance.now() - since : waited;
 }
 
 async function ask(url: string, signal: AbortSignal): Promise<Response> {
-  const began = performance.now();
-  const response = await fetch(url, { signal });
-  taken.push(performance.now() - began);
-  if (taken.length > 4) taken.shift();
-  if (!response.ok) throw new ApiError(await reason(response));
-  return response;
+  if (asked++ === 0) since = performance.now();
+  try {
+    const response = await fetch(url, { signal });
+    if (!response.ok) throw new ApiError(await reason(response));
+    return response;
+  } finally {
+    if (--asked === 0) waited += performance.now() - since;
+  }
 }
 
 async function reason(response: Response): Promise<string> {

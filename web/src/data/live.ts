@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 
-import { lastAnswers } from "./api";
+import { waitedMs } from "./api";
 
 /** Each number rises when there is more of its thing than before. */
 export interface Live {
@@ -26,6 +26,8 @@ interface News {
 const AT_MOST_EVERY_MS = 1000;
 /** Answers may take this share of the time, so that the page never presses the training it shows. */
 const SHARE = 0.1;
+/** But whoever looks at a run sees it move, however slow the machine is. */
+const AT_LEAST_EVERY_MS = 10_000;
 const NOTHING: Live = { change: 0, steps: 0, scalars: 0, pictures: 0, runs: 0, connected: false };
 
 export function useLive(run: string | null): Live {
@@ -36,6 +38,7 @@ export function useLive(run: string | null): Live {
     let lost = false;
     let waiting = 0;
     let last = 0;
+    let waitedThen = waitedMs();
     let more = { steps: 0, scalars: 0, pictures: 0 };
     const changed = (news: News) => {
       const all = news.finished ? 1 : 0;
@@ -45,12 +48,14 @@ export function useLive(run: string | null): Live {
         pictures: more.pictures + news.pictures + all,
       };
       if (waiting) return;
-      const pause = Math.max(AT_MOST_EVERY_MS, lastAnswers() / SHARE);
+      const answersMs = waitedMs() - waitedThen;
+      const pause = Math.min(Math.max(AT_MOST_EVERY_MS, answersMs / SHARE), AT_LEAST_EVERY_MS);
       waiting = window.setTimeout(() => {
         const { steps, scalars, pictures } = more;
         more = { steps: 0, scalars: 0, pictures: 0 };
         waiting = 0;
         last = performance.now();
+        waitedThen = waitedMs();
         set((old) => ({
           ...old,
           change: old.change + 1,
