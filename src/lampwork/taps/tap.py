@@ -12,13 +12,13 @@ what `torch.autograd.grad(loss, tensor)` returns.
 from __future__ import annotations
 
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from threading import Lock, get_ident
+from threading import local
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -44,7 +44,7 @@ class Visit:
     Attributes:
         name: dotted name of the module.
         module: the module.
-        call: 1 for its first call since `Taps.restart`; 0 for a recomputation.
+        call: 1 for its first call on this thread since `Taps.restart`; 0 for a recomputation.
         recomputed: activation checkpointing is running the forward again during backward.
         memo: whatever `before` left for `after`.
     """
@@ -135,6 +135,15 @@ def _untraced(function: Callable[..., Any], *args: Any) -> Any:
     return function(*args)
 
 
+class _Here(local):
+    """What one thread has called of the modules that are tapped."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        self.open: list[Visit] = []
+        self.period = 0
+
+
 class _Placed(NamedTuple):
     module: nn.Module
     kind: str
@@ -153,7 +162,7 @@ class Taps:
         in_graphs: whether calls that torch.compile traces are seen, at the price of a graph break.
             If not, hooks that it has traced stay until `release`, and do nothing.
 
-    A model may be called from several threads: calls are numbered as they come.
+    A model may be called from several threads: calls are numbered in each of them by itself.
     """
 
     def __init__(
@@ -165,9 +174,7 @@ class Taps:
         in_graphs: bool = True,
     ) -> None:
         self._before, self._after, self._in_graphs = before, after, in_graphs
-        self._calls: Counter[str] = Counter()
-        self._numbering = Lock()
-        self._open: defaultdict[int, list[Visit]] = defaultdict(list)  # by thread
+        self._here, self._period = _Here(), 0
         self._hooks: dict[str, list[_Placed]] = {}
         self.follow(modules)
 
@@ -204,18 +211,24 @@ class Taps:
         return _Placed(module, kind, hook, handle)
 
     def restart(self) -> None:
-        """Number the calls from 1 again: a new forward pass of the whole model begins."""
-        self._calls.clear()
-        self._open.clear()
+        """Number the calls of this thread from 1: a new forward pass of the whole model begins."""
+        self._here.calls.clear()
+        self._here.open.clear()
+
+    def restart_all(self) -> None:
+        """As `restart`, on each other thread too, once no call is under way there."""
+        self._period += 1
+        self._here.period = self._period
+        self.restart()
 
     def inside_of_itself(self, visit: Visit) -> bool:
         """Whether a call that begins lies inside of another one of the same module."""
-        open_ = self._open[get_ident()]
+        open_ = self._here.open
         if sum(other.module is visit.module for other in open_) < 2:
             return False
         if _running(visit.module) > 1:
             return True
-        self._open[get_ident()] = [visit]  # the others raised
+        self._here.open = [visit]  # the others raised
         return False
 
     def remove(self) -> None:
@@ -223,12 +236,11 @@ class Taps:
         for placed in self._hooks.values():
             self._take_off(placed)
         self._hooks.clear()
-        self._open.clear()
 
     def _take_off(self, hooks: list[_Placed]) -> None:
         for module, kind, hook, handle in hooks:
+            hook.function = None  # another thread may be about to call it
             if hook.number in _traced:
-                hook.function = None
                 _resting.setdefault(module, []).append((kind, hook, handle))
             else:
                 handle.remove()
@@ -237,7 +249,7 @@ class Taps:
         if _is_traced():
             return
         visit = self._visit(name, module)
-        self._open[get_ident()].append(visit)
+        self._here.open.append(visit)
         if self._before is not None:
             self._before(visit, (args, kwargs))
 
@@ -251,15 +263,19 @@ class Taps:
         return self._after(self._visit(name, module), output)
 
     def _next_call(self, name: str) -> int:
-        with self._numbering:
-            self._calls[name] += 1
-            return self._calls[name]
+        here = self._here
+        if here.period != self._period:
+            here.period = self._period
+            if not (here.open and _running(here.open[0].module)):
+                self.restart()
+        number = here.calls[name] = here.calls[name] + 1
+        return number
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> Any:
         if _is_traced():
             return None
         # Visits above ours belong to forwards that raised and were caught inside this one.
-        visits = self._open[get_ident()]
+        visits = self._here.open
         while visits:
             visit = visits.pop()
             if visit.module is module:

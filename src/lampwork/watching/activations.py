@@ -152,7 +152,7 @@ class Activations:
         forwards = [forward for forward in self._forwards if forward.trained] or self._forwards
         self._forget()
         if self._taps is not None:
-            self._taps.restart()  # nobody else does in a model that is only called by its parts
+            self._taps.restart_all()  # nobody else does in a model that is only called by its parts
         compiled = self._take_compiled()
         if compiled and not forwards:  # the model's own call is part of the graph
             forwards = [_Forward(self._model.training)]

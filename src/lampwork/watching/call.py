@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 from torch import Tensor
 
 from lampwork.taps.structure import map_tensors
+
+_adding = Lock()
 
 
 @dataclass(slots=True)
@@ -21,14 +24,21 @@ class Flow:
 
     def add(self, gradient: Tensor) -> None:
         """Add what one backward pass brought."""
-        new, old = gradient.detach(), self.gradient
-        # Out of place: the user may hold the sum that was there before.
-        if old is None:
-            self.gradient = new.clone()
-        elif new.is_floating_point() and new.itemsize == 1:  # float8 knows no addition
-            self.gradient = (old.float() + new.float()).to(new.dtype)
-        else:
-            self.gradient = old + new
+        new = gradient.detach()
+        while True:
+            old = self.gradient
+            # Out of place: the user may hold the sum that was there before.
+            total = new.clone() if old is None else _sum(old, new)
+            with _adding:  # several threads may go backward to one tensor
+                if self.gradient is old:
+                    self.gradient = total
+                    return
+
+
+def _sum(old: Tensor, new: Tensor) -> Tensor:
+    if new.is_floating_point() and new.itemsize == 1:  # float8 knows no addition
+        return (old.float() + new.float()).to(new.dtype)
+    return old + new
 
 
 class Call:

@@ -11,8 +11,11 @@ Where a hook of yours edits a gradient, the edited one is seen if your hook was 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
+from threading import local
 from types import TracebackType
 from typing import Any
 
@@ -39,6 +42,13 @@ class _Parameter:
     flow: Flow
 
 
+class _Here(local):
+    """The calls that this thread has made: (module, call) in the order in which they began."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Call]] = []
+
+
 class Capture:
     """The context manager that `capture` returns, and the mapping from names to calls."""
 
@@ -54,15 +64,19 @@ class Capture:
         self._modules = select.by_glob(model, globs or ("*",))
         self._edits = chosen_edits(dict(model.named_modules()), edit)
         self._gradients, self._clone = gradients, clone
-        self._calls: dict[str, Call] = {}
+        self._here = _Here()
+        self._threads: list[list[tuple[str, Call]]] = []  # those with calls, as they came
+        self._labels: dict[str, Call] = {}
+        self._is_open = False
         self._handles: list[RemovableHandle] = []
         self._parameters: dict[int, _Parameter] = {}
         self._taps: list[Taps] = []
 
     def __enter__(self) -> Capture:
-        if self._taps:
+        if self._is_open:
             raise InputError("this capture is open already: call lampwork.capture(…) once more")
-        self._calls.clear()
+        self._here, self._threads, self._labels = _Here(), [], {}
+        self._is_open = True
         # Edits first: what is captured is what the rest of the model gets.
         self._taps = [
             edit_taps(self._edits),
@@ -76,6 +90,7 @@ class Capture:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._is_open = False
         for taps in self._taps:
             taps.remove()
         self._taps.clear()
@@ -90,34 +105,52 @@ class Capture:
         Raises:
             NameNotFound: no such module was captured, or it was not called in the block.
         """
-        if name in self:
-            return self._calls[name.removesuffix("#1")]
+        captured = self._labelled()
+        call = captured.get(name.removesuffix("#1"))
+        if call is not None:
+            return call
         module, _, number = name.partition("#")
         if module not in self._modules:
             text = names.not_found(module, list(self._modules), what="captured module")
-        elif module not in self._calls:
+        elif module not in captured:
             text = (
                 f"{module!r} was not called between entering and leaving the block: "
                 "run the model's forward inside it, and check that the forward uses this module"
             )
         else:
-            calls = sum(label.partition("#")[0] == module for label in self._calls)
+            calls = sum(label.partition("#")[0] == module for label in captured)
             times = "once" if calls == 1 else f"{calls} times"
             text = f"{module!r} was called {times}, there is no call #{number}"
         raise NameNotFound(text)
 
     def __contains__(self, name: str) -> bool:
-        return name.removesuffix("#1") in self._calls
+        return name.removesuffix("#1") in self._labelled()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._calls)
+        return iter(self._labelled())
 
     def __len__(self) -> int:
-        return len(self._calls)
+        return len(self._labelled())
 
     def names(self) -> list[str]:
-        """Names of the captured calls, in the order in which they began."""
-        return list(self._calls)
+        """Names of the captured calls, in the order in which they began.
+
+        Calls of several threads are told thread by thread, as if one had waited for the other.
+        """
+        return list(self._labelled())
+
+    def _labelled(self) -> dict[str, Call]:
+        all_calls = [list(calls) for calls in list(self._threads)]
+        if sum(map(len, all_calls)) == len(self._labels):
+            return self._labels
+        times: Counter[str] = Counter()
+        found: dict[str, Call] = {}
+        for calls in all_calls:
+            for name, call in calls:
+                times[name] += 1
+                found[name if times[name] == 1 else f"{name}#{times[name]}"] = call
+        self._labels = found
+        return found
 
     def _before(self, visit: Visit, inputs: Inputs) -> None:
         found = tensors(inputs)
@@ -125,8 +158,11 @@ class Capture:
             visit.memo = self._first_run_of(visit, found)
         else:
             call = Call([self._copy(tensor) for tensor in found], self._parameters_of(visit.module))
-            label = visit.name if visit.call == 1 else f"{visit.name}#{visit.call}"
-            self._calls[label] = visit.memo = call
+            visit.memo = call
+            own = self._here.calls
+            if not own:
+                self._threads.append(own)
+            own.append((visit.name, call))
         if visit.memo is not None:
             self._follow(found, visit.memo._input_flows)
 
@@ -144,10 +180,13 @@ class Capture:
         """The call that is being recomputed, where its gradients are still to come.
 
         Calls of a reused module are told by their inputs. Among equal ones it is the last:
-        segments are recomputed in reverse.
+        segments are recomputed in reverse. This thread's come first, which is not theirs where a
+        device has a thread of its own for backward passes.
         """
-        for label, call in reversed(self._calls.items()):
-            if label.partition("#")[0] == visit.name and call._awaits_graph:
+        own = self._here.calls
+        others = [calls for calls in list(self._threads) if calls is not own]
+        for name, call in chain.from_iterable(map(reversed, [own, *others])):
+            if name == visit.name and call._awaits_graph:
                 again = call._last_backward == backward_pass()
                 if not again and _same(call._inputs, found):
                     call._last_backward = backward_pass()
@@ -163,7 +202,10 @@ class Capture:
         # Not strict: a module may return more when it is run again with a graph.
         for tensor, flow in zip(found, flows, strict=False):
             if tensor.requires_grad and not flow.outside and not _is_view_without_graph(tensor):
-                self._handles.append(on_gradient(tensor, flow.add))
+                handle = on_gradient(tensor, flow.add)
+                self._handles.append(handle)
+                if not self._is_open:  # another thread has left the block meanwhile
+                    handle.remove()
                 flow.outside = not torch.is_grad_enabled()
 
     def _parameters_of(self, module: nn.Module) -> dict[str, tuple[Tensor, Flow]]:
@@ -178,9 +220,10 @@ class Capture:
         """The parameter with a copy of its value, shared by all calls that see the same value."""
         known = self._parameters.get(id(tensor))
         if known is None:
-            known = _Parameter(tensor, self._copy(tensor), Flow())
-            self._parameters[id(tensor)] = known
-            self._follow([tensor], [known.flow])
+            new = _Parameter(tensor, self._copy(tensor), Flow())
+            known = self._parameters.setdefault(id(tensor), new)
+            if known is new:  # and not another thread's
+                self._follow([tensor], [known.flow])
         # By value, since writing to `parameter.data` leaves no trace in the parameter's version.
         elif not _equal(known.value, tensor.detach()):
             known.value = self._copy(tensor)
@@ -242,7 +285,8 @@ def capture(
     Returns:
         A context manager; `seen[name]` is the first call of a module with `.input`, `.output`,
         `.grad_input`, `.grad_output`, `.weight`, `.bias`, `.grad_weight`, `.grad_bias` and
-        `.parameters`; `seen["name#2"]` is the second call.
+        `.parameters`; `seen["name#2"]` is the second call. Calls of several threads are numbered
+        thread by thread, as if one had waited for the other.
 
     Raises:
         NameNotFound: a glob that matches no module; lists the nearest names.

@@ -83,7 +83,7 @@ class Passes:
         self._made: set[int] = set()
         self.squashers.clear()
         for taps in self._taps:
-            taps.restart()
+            taps.restart_all()
 
     def notes(self) -> Callable[[], dict[str, Any]]:
         """`batch`: `size`, `fingerprint`, `alike`, and `spread`, that of the output; once asked."""
