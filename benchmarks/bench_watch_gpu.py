@@ -127,34 +127,38 @@ def label_of(name: str, every: int) -> str:
 
 
 def compiled(found: dict[str, Ratio], facts: dict[str, Any], pairs: int) -> None:
-    """On twins, since what is compiled into a model stays there."""
+    """On twins, since what is compiled into a model stays there; each pair from a fresh compiler,
+    which would else hold the graphs of one watched model against those of the next.
+    """
     name = "compiled GPT-2 of 4 layers"
-    torch.compiler.reset()
-    bare = Step("GPT-2", "cuda", layers=4)
-    # Called otherwise than the watched ones, so that it has a graph of its own.
-    bare.called = torch.compile(lambda x: bare.model(x), fullgraph=True)
-    facts[f"{name}, bare: s until compiled"] = first_steps(bare)
     for every in (1, 10):
         label = label_of(name, every)
+        torch.compiler.reset()
+        bare, watched = (Step("GPT-2", "cuda", layers=4) for _ in range(2))
+        # Called otherwise than the watched one, so that it has a graph of its own.
+        bare.called = torch.compile(lambda x, model=bare.model: model(x), fullgraph=True)
+        facts[f"{name}, bare: s until compiled"] = first_steps(bare)
+        blocks: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
         with tempfile.TemporaryDirectory() as folder:
-            watched = Step("GPT-2", "cuda", layers=4)
             with lw.watch(watched.model, dir=folder, pictures=False, every=every) as run:
                 watched.called = torch.compile(watched.model, fullgraph=True)
                 facts[f"{label}: s until compiled"] = first_steps(watched)
-                blocks: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
                 for turn in range(pairs):
                     for strict in ((False, True), (True, False))[turn % 2]:
                         blocks[strict].append(block(watched if strict else bare, strict))
-            for strict, what in ((False, f"{name}, bare"), (True, label)):
-                device, host = min(blocks[strict])
-                facts[f"{what}: ms a step, device / host"] = f"{device:.2f} / {host:.2f}"
-            ratios = [w[0] / b[0] for w, b in zip(blocks[True], blocks[False], strict=True)]
-            ratio = found[f"{label} / bare"] = Ratio.of(ratios)
             record = Record(run.path)
-            outputs = sum(tensor.kind == "output" for tensor in record.tensors)
-            print(f"{label} / bare: {ratio}, {len(record.steps)} steps, {outputs} outputs")
-            if not outputs:
-                raise SystemExit(f"{label}: no output was recorded")
+            steps, kinds = len(record.steps), [tensor.kind for tensor in record.tensors]
+        for strict, what in ((False, f"{name}, bare"), (True, label)):
+            device, host = min(blocks[strict])
+            facts[f"{what}: ms a step, device / host"] = f"{device:.2f} / {host:.2f}"
+        ratios = [w[0] / b[0] for w, b in zip(blocks[True], blocks[False], strict=True)]
+        ratio = found[f"{label} / bare"] = Ratio.of(ratios)
+        told = f"{steps} steps, {kinds.count('output')} outputs, {kinds.count('grad_output')} gradients"
+        print(f"{label} / bare: {ratio}, {told}", flush=True)
+        if "output" not in kinds:
+            raise SystemExit(f"{label}: no output was recorded")
+        del bare, watched
+        torch.cuda.empty_cache()
     for label, value in facts.items():
         print(f"{label}: {value}", flush=True)
 

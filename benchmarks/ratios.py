@@ -6,6 +6,7 @@ import datetime
 import json
 import platform
 import statistics
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -55,7 +56,7 @@ def write(
     path = RESULTS / f"{name}.json"
     kept = {
         "question": (question or "").strip().splitlines()[0].removeprefix("Question: "),
-        "command": f"python benchmarks/bench_{name}.py",
+        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
         "date": datetime.date.today().isoformat(),
         "python": platform.python_version(),
         "torch": torch.__version__,
