@@ -153,7 +153,7 @@ def compiled(found: dict[str, Ratio], facts: dict[str, Any], pairs: int) -> None
             facts[f"{what}: ms a step, device / host"] = f"{device:.2f} / {host:.2f}"
         ratios = [w[0] / b[0] for w, b in zip(blocks[True], blocks[False], strict=True)]
         ratio = found[f"{label} / bare"] = Ratio.of(ratios)
-        told = f"{steps} steps, {kinds.count('output')} outputs, {kinds.count('grad_output')} gradients"
+        told = f"{steps} steps, {kinds.count('output')} outputs and their gradients"
         print(f"{label} / bare: {ratio}, {told}", flush=True)
         if "output" not in kinds:
             raise SystemExit(f"{label}: no output was recorded")

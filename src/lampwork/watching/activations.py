@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from threading import local
 from typing import Any, NamedTuple
 
 import torch
@@ -57,11 +58,19 @@ class _Forward:
     alive: list[tuple[Key, Flags]] = field(default_factory=list)
     first_run: set[str] = field(default_factory=set)
     hooks: list[RemovableHandle] = field(default_factory=list)
+    forgotten: bool = False
 
     def forget(self) -> None:
+        self.forgotten = True
         # An output may be a parameter itself, or be kept by the user: they outlive the step.
         for handle in self.hooks:
             handle.remove()
+
+
+class _Here(local):
+    """The pass that one thread began last."""
+
+    forward: _Forward | None = None
 
 
 @dataclass
@@ -101,6 +110,7 @@ class Activations:
         self._model, self._modules, self._guard, self._begins = model, modules, guard, begins
         self._channels_first = has_1d_convolutions(model)
         self._forwards: list[_Forward] = []
+        self._here = _Here()
         self._reached: list[_Forward] = []
         self._root_taps: Taps | None = None
         self._taps: Taps | None = None
@@ -201,7 +211,8 @@ class Activations:
             self._begins()
             self._taps.restart()
             self._compiled.begin()
-            self._forwards.append(_Forward(self._model.training))
+            self._here.forward = _Forward(self._model.training)
+            self._forwards.append(self._here.forward)
             self._drop_oldest()
 
     def _drop_oldest(self) -> None:
@@ -211,7 +222,11 @@ class Activations:
             self._forwards.pop(waiting[0]).forget()
 
     def _current(self) -> _Forward:
-        # A module called without its model, or hooks that came while the model was running.
+        own = self._here.forward
+        if own is not None and not own.forgotten:
+            return own
+        # A module called without its model, or by a thread that the model's own pass started, or
+        # hooks that came while the model was running.
         if not self._forwards:
             self._forwards.append(_Forward(self._model.training, trained=True))
         return self._forwards[-1]
