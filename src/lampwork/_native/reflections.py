@@ -57,7 +57,8 @@ def orthonormal_columns(q: Tensor, draw: Draw) -> Tensor:
         first = i * _BLOCK
         draw(block[: (rows - first) * count].view(-1, count), first, first)
     threads = min(torch.get_num_threads(), 1 + q.numel() // _ALONE_BELOW)
-    _multiply(drawn.data_ptr(), len(drawn), q.data_ptr(), rows, columns, *q.stride(), threads)
+    down, across = q.stride()
+    _multiply(drawn.data_ptr(), len(drawn), q.data_ptr(), rows, columns, down, across, threads)
     if not q.is_inference():
         # The kernel writes behind autograd's back.
         torch.autograd.graph.increment_version(q)

@@ -8,9 +8,10 @@ some look whether channels are silent; they stop at the first number other than 
 read again.
 """
 
-# Triton says what its compile-time arguments are made into, not what they are given as.
+# Triton says what its compile-time arguments are made into, not what they are given as; its types
+# are values.
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
-# pyright: reportOperatorIssue=false
+# pyright: reportOperatorIssue=false, reportInvalidTypeForm=false
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler, OptState
-from torch.optim import Optimizer, optimizer
+from torch.optim import Optimizer
 
 _MOST = 64
 """Frames that are looked at: ours, torch's, and those of a framework that wraps the step."""
@@ -44,7 +44,7 @@ def depth(stepping: Optimizer) -> int:
     """How many steps of an optimizer are running, one inside of the other."""
     return sum(
         frame.f_code.co_name == "wrapper"
-        and frame.f_code.co_filename == optimizer.__file__
+        and frame.f_code.co_filename == Optimizer.__init__.__code__.co_filename
         and frame.f_locals.get("self") is stepping
         for frame in _frames()
     )

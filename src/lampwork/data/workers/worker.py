@@ -211,7 +211,7 @@ class _Worker:
             id=number,
             num_workers=self._job.workers,
             seed=epoch.seed + number,
-            dataset=self._dataset,
+            dataset=self._dataset,  # pyright: ignore[reportArgumentType]
         )
         if self._job.worker_init_fn is not None:
             self._job.worker_init_fn(number)
