@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch._dynamo.utils import counters
 from torch.nn import functional as F
 from torch.nn.modules import module as torch_module
 from torch.optim import optimizer as torch_optimizer
@@ -56,6 +58,38 @@ def test_a_model_is_found_at_its_first_forward(launcher: Launcher):
     steps, values = record.scalar("loss")
     assert steps.tolist() == [0, 1, 2]
     assert values.tolist() == pytest.approx(losses)
+
+
+class ByKeyword(nn.Module):
+    """A model that is called as those of transformers are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, *, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
+def test_the_first_pass_is_seen_as_a_whole(launcher: Launcher):
+    """In the pass in which a model is found, its own input and output are recorded as well."""
+    model = ByKeyword()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x, outputs = torch.arange(8.0).reshape(2, 4), []
+    for _ in range(2):
+        optimizer.zero_grad()
+        outputs.append(model(x=x))
+        outputs[-1].sum().backward()
+        optimizer.step()
+    launcher.close()
+    record = Record(launcher.sessions[0].path)
+    (put_in,) = record.of_kind("input")
+    assert (put_in.name, put_in.facts["feeds"]) == ("", "layer")
+    assert record.summary(put_in).mean.tolist() == [3.5, 3.5]
+    whole = record.find("", "output")
+    assert whole is not None
+    expected = [output.mean().item() for output in outputs]
+    assert record.summary(whole).mean.tolist() == pytest.approx(expected)
 
 
 def test_two_models_get_a_run_each(launcher: Launcher, tmp_path: Path):
@@ -127,15 +161,79 @@ def test_a_wrapper_gives_the_model_inside(launcher: Launcher):
     assert names == ["0.weight", "0.bias"]
 
 
-def test_a_compiled_model_is_named_as_unwatched(launcher: Launcher, told: list[str]):
-    """What cannot be watched is told once, with the cure, and trains on."""
-    model = torch.compile(nn.Sequential(nn.Linear(4, 2)), backend="eager")
+def test_what_cannot_be_watched_is_named(launcher: Launcher, told: list[str]):
+    """A scripted model is told of once, and trains on."""
+    with pytest.warns(DeprecationWarning, match="torch.jit.script"):
+        model = torch.jit.script(nn.Sequential(nn.Linear(4, 2)))
     losses = train(model)
     launcher.close()
     assert losses[-1] < losses[0]
     assert launcher.sessions == []
     assert len(told) == 1
-    assert "is already compiled" in told[0]
+    assert "is a ScriptModule" in told[0]
+
+
+def compile_all(model: nn.Sequential) -> nn.Module:
+    """As most scripts do."""
+    return torch.compile(model, backend="aot_eager", fullgraph=True)  # pyright: ignore[reportReturnType]
+
+
+def compile_in_place(model: nn.Sequential) -> nn.Module:
+    """The same module, compiled."""
+    model.compile(backend="aot_eager", fullgraph=True)
+    return model
+
+
+def compile_layers(model: nn.Sequential) -> nn.Module:
+    """Some of the layers, each by itself and by either way."""
+    model[0].compile(backend="aot_eager", fullgraph=True)
+    model[2] = torch.compile(model[2], backend="aot_eager", fullgraph=True)  # pyright: ignore[reportArgumentType]
+    return model
+
+
+@pytest.fixture
+def fresh_compiler() -> Iterator[None]:
+    """No code of another test, nor any for the next one."""
+    torch.compiler.reset()
+    counters.clear()
+    yield
+    torch.compiler.reset()
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch's compiler, about itself
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.parametrize(
+    ("compile", "parts"), [(compile_all, 1), (compile_in_place, 1), (compile_layers, 2)]
+)
+def test_a_compiled_model_is_watched_inside(
+    tmp_path: Path, told: list[str], compile: Callable[[nn.Sequential], nn.Module], parts: int
+):
+    """Its outputs and their gradients are those of the same layers run eagerly; each part has a
+    graph that records and at most one that does not, also when models are looked for no more.
+    """
+    torchs = nn.Module.compile
+
+    def made() -> nn.Sequential:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+
+    launcher = Launcher(tmp_path, "run", 5, told.append)
+    launcher.install()
+    losses = train(compile(made()), steps=LOOK_FOR_STEPS + 6)
+    assert counters["stats"]["unique_graphs"] in range(2, 2 * parts + 1)
+    assert train(made(), steps=LOOK_FOR_STEPS + 6) == losses
+    launcher.close()
+    assert nn.Module.compile is torchs
+    assert told == []
+    found, expected = (Record(session.path) for session in launcher.sessions)
+    assert found.steps.tolist() == expected.steps.tolist()
+    for kind in ("output", "grad_output"):
+        rows = {t.name: expected.summary(t).mean for t in expected.of_kind(kind)}
+        assert len(rows) == 4
+        for tensor in found.of_kind(kind):
+            mean = rows.pop(tensor.name.removesuffix("._orig_mod"))
+            np.testing.assert_allclose(found.summary(tensor).mean, mean, rtol=1e-5)
+        assert not rows
 
 
 def test_looking_ends(launcher: Launcher):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lampwork._core import ranks
 from lampwork._core.errors import LampworkError
-from lampwork.watching.session import Watch, watch
+from lampwork.watching.session import Watch, watch_uncalled
 
 log = logging.getLogger("lampwork")
 
@@ -58,7 +58,7 @@ class Running:
         """Watch a model; where that cannot be done, say why and let it train."""
         self.end()
         try:
-            self.run = watch(model, **self._options).start()
+            self.run = watch_uncalled(model, **self._options).start()
             self._underway = True
         except LampworkError as error:
             self.run = None

@@ -93,7 +93,7 @@ class _Watching:
             steps = (
                 "1 optimizer step" if launcher.steps == 1 else f"{launcher.steps} optimizer steps"
             )
-            self._say(f"{steps}, but no model was watched")
+            self._say(f"{steps}, but no model was watched{_why_not()}")
         elif not launcher.sessions:
             self._say("no optimizer.step() was seen, so there was nothing to watch")
         else:
@@ -112,6 +112,15 @@ class _Watching:
             model = f"{record.meta['model']} in {session.path.name}: " if several else ""
             self._say(model + verdict_line(record, diagnose(record)))
             self._say(f"more: lampwork report {runs.shown(session.path)}")
+
+
+def _why_not() -> str:
+    from lampwork.taps.select import anything_compiled
+
+    if not anything_compiled():
+        return ""
+    return ": a model is found when it is called, and compiled functions hide that. Compile the \
+model in place of the function that calls it: model = torch.compile(model)"
 
 
 def _silence(text: str) -> None:

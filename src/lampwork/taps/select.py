@@ -12,6 +12,9 @@ from torch._C._dynamo import eval_frame as frames
 from lampwork._core import names
 from lampwork._core.errors import InputError
 
+WRAPPERS = ("DataParallel", "DistributedDataParallel")
+"""The model is what they call next, and bears the names that people know."""
+
 
 def by_glob(model: nn.Module, globs: Iterable[str]) -> dict[str, nn.Module]:
     """The modules that the globs name, by dotted name in registration order.
@@ -29,16 +32,20 @@ def by_glob(model: nn.Module, globs: Iterable[str]) -> dict[str, nn.Module]:
 
 
 def with_values(model: nn.Module) -> dict[str, nn.Module]:
-    """The modules worth watching: the model, leaves, and modules with parameters of their own.
+    """As `worth_watching`, of a model that takes hooks.
 
-    A container's output is that of its last child, so containers are left out.
+    Raises:
+        InputError: the model was compiled or scripted before.
     """
     refuse_unhookable(model)
     return worth_watching(model)
 
 
 def worth_watching(model: nn.Module) -> dict[str, nn.Module]:
-    """As `with_values`, of a model that was looked at before."""
+    """The modules worth watching: the model, leaves, and modules with parameters of their own.
+
+    A container's output is that of its last child, so containers are left out.
+    """
     return {
         name: module
         for name, module in model.named_modules()
@@ -49,6 +56,15 @@ def worth_watching(model: nn.Module) -> dict[str, nn.Module]:
 def _has(items: Iterable[object]) -> bool:
     # Not `any`: a tensor has no truth value, and an empty Sequential is false.
     return next(iter(items), None) is not None
+
+
+def inside(model: nn.Module) -> nn.Module:
+    """The model that torch.compile, or a wrapper for several devices inside of it, was given."""
+    while hasattr(model, "_orig_mod"):
+        model = model._orig_mod  # pyright: ignore[reportAssignmentType]
+        if type(model).__name__ in WRAPPERS:
+            model = model.module  # pyright: ignore[reportAssignmentType]
+    return model
 
 
 def refuse_unhookable(model: nn.Module) -> None:

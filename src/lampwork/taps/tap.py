@@ -391,12 +391,22 @@ def on_output_in_graph(
 def on_any_forward(before: Callable[[nn.Module], None]) -> RemovableHandle:
     """Call `before` with every module of the process that is about to run its forward.
 
+    Hooks that it puts before that forward are run as well, for which torch does not look any more.
     Not while torch.compile traces it: there the call would become part of the user's graph.
     """
 
     def hook(module: nn.Module, args: Any) -> None:
-        if not torch.compiler.is_compiling():
-            before(module)
+        if torch.compiler.is_compiling():
+            return
+        there = set(module._forward_pre_hooks)
+        before(module)
+        if module._forward_pre_hooks.keys() == there:
+            return
+        keywords = sys._getframe(1).f_locals.get("kwargs", {})  # which torch does not tell
+        for number, new in list(module._forward_pre_hooks.items()):
+            if number not in there:
+                with_keywords = number in module._forward_pre_hooks_with_kwargs
+                new(module, args, *([keywords] if with_keywords else []))
 
     return nn.modules.module.register_module_forward_pre_hook(hook)
 

@@ -1,7 +1,8 @@
 """Watching a script that never heard of us: which models does it train, and with what loss?
 
 The outermost module that runs a forward with autograd on and has trainable parameters is a model.
-Hooks are put on it at that moment, but a run is opened only when an optimizer first steps it.
+Hooks are put on it at that moment, so that torch.compile finds them there, which looks at a module
+when it is first called; but a run is opened only when an optimizer first steps it.
 The loss is the scalar that `backward()` is called on.
 """
 
@@ -19,15 +20,17 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from lampwork._core.errors import LampworkError
+from lampwork.taps import select
 from lampwork.taps.backward import on_backward
+from lampwork.taps.compiling import Compiling
 from lampwork.taps.tap import on_any_forward, on_optimizer_step
 from lampwork.watching.guard import Guard
-from lampwork.watching.session import Watch, watch
+from lampwork.watching.session import Watch, watch_uncalled
 
 LOOK_FOR_STEPS = 20
-"""Models are looked for until so many optimizer steps are done; then the global hook goes."""
+"""Models are looked for until so many optimizer steps are done; then the global hook goes, unless
+torch has compiled something."""
 
-_WRAPPERS = ("DataParallel", "DistributedDataParallel")  # the model is what they call next
 _MOST_LOSSES = 1000
 
 
@@ -71,7 +74,8 @@ class Launcher:
         """Begin to look for models. Call it once, after `import torch`."""
         # A compiled model warns the user of global hooks; this one is ours, and soon gone.
         warnings.filterwarnings("ignore", message="Using `torch.compile.module.` when there are")
-        self._looking: RemovableHandle | None = on_any_forward(self._guard(self._meet))
+        meet = self._guard(self._meet)
+        self._looking: list[RemovableHandle | Compiling] = [on_any_forward(meet), Compiling(meet)]
         self._handles = on_optimizer_step(
             self._guard(self._before_step), self._guard(self._after_step)
         )
@@ -90,14 +94,13 @@ class Launcher:
         self._backward.remove()
 
     def _stop_looking(self) -> None:
-        if self._looking is not None:
-            self._looking.remove()
-            self._looking = None
+        while self._looking:
+            self._looking.pop().remove()
 
     def _meet(self, module: nn.Module) -> None:
         if module in self._known or not torch.is_grad_enabled():
             return
-        if type(module).__name__ in _WRAPPERS:
+        if type(module).__name__ in select.WRAPPERS:
             return
         # Its submodules are called next, from inside it: they are no models of their own.
         for inner in module.modules():
@@ -105,7 +108,7 @@ class Launcher:
         if not any(parameter.requires_grad for parameter in module.parameters()):
             return
         try:
-            session = watch(module, **self._options)
+            session = watch_uncalled(module, **self._options)
         except LampworkError as error:
             self._say(f"{type(module).__name__} is not watched: {error}")
             return
@@ -134,7 +137,8 @@ class Launcher:
 
     def _after_step(self, optimizer: Optimizer) -> None:
         self._steps += 1
-        if self._steps >= LOOK_FOR_STEPS:
+        # Of what is compiled the hook is a part, and without it torch would compile anew.
+        if self._steps == LOOK_FOR_STEPS and not select.anything_compiled():
             self._stop_looking()
 
     def _note_loss(self, tensor: Tensor) -> None:

@@ -48,6 +48,7 @@ class Recorder:
         schedule: which of its steps are recorded.
         optimizer: the one whose steps count; each that owns parameters of the model if None.
         pictures: whether pictures are taken as well.
+        uncalled: nobody has called the model, so that of what is compiled nothing is traced yet.
 
     Attributes:
         step: how many steps there were: the number of the next one.
@@ -57,15 +58,25 @@ class Recorder:
     """
 
     def __init__(
-        self, model: nn.Module, schedule: Schedule, optimizer: Optimizer | None, pictures: bool
+        self,
+        model: nn.Module,
+        schedule: Schedule,
+        optimizer: Optimizer | None,
+        pictures: bool,
+        *,
+        uncalled: bool = False,
     ) -> None:
         if not any(True for _ in model.parameters()):
             raise InputError(f"{type(model).__name__} has no parameters, so nothing can be trained")
         self.step = 0
         self._model, self._schedule = model, schedule
         self._optimizer, self._pictures = optimizer, pictures
-        self._modules = select.with_values(model)
-        select.refuse_compiled_code(model)
+        if uncalled:
+            select.refuse_scripted(model)
+        else:
+            select.refuse_unhookable(model)
+            select.refuse_compiled_code(model)
+        self._modules = select.worth_watching(model)
         self._writer: Writer | None = None
         self._handles: list[RemovableHandle] = []
         self._unseen_told = False

@@ -20,6 +20,7 @@ from lampwork._core import ranks
 from lampwork._core.errors import InputError, RecordError
 from lampwork.record import runs
 from lampwork.record.writer import Writer
+from lampwork.taps import select
 from lampwork.watching.guard import log
 from lampwork.watching.images import as_pixels
 from lampwork.watching.notebook import as_html
@@ -293,4 +294,25 @@ def watch(
         RecordError: when it starts, if the folder cannot be written.
     """
     recorder = Recorder(model, Schedule(every, budget), optimizer, pictures)
+    return Watch(recorder, dir, name, type(model).__name__)
+
+
+def watch_uncalled(
+    model: nn.Module,
+    *,
+    dir: str | os.PathLike[str],
+    name: str | None,
+    every: int,
+    budget: float | None = None,
+    pictures: bool = True,
+) -> Watch:
+    """As `watch`, of a model that was not called yet, and may be compiled already.
+
+    Of one that was, parameters alone are recorded, and a warning tells so.
+
+    Raises:
+        InputError: as `watch`, and for a model that was scripted.
+    """
+    model = select.inside(model)
+    recorder = Recorder(model, Schedule(every, budget), None, pictures, uncalled=True)
     return Watch(recorder, dir, name, type(model).__name__)
