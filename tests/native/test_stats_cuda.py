@@ -193,3 +193,40 @@ def test_nothing_waits_for_the_device():
         torch.cuda.set_sync_debug_mode("default")
     assert_describes(collected.rows()[0], tensor.cpu())
     assert collected.here
+
+
+def tensors_with_sizes():
+    """Dense and with gaps, of no dimension and of six, without elements, of eight bits."""
+    x = torch.randn(2, 3, 2, 2, 2, 3, generator=torch.Generator().manual_seed(0))
+    yield x
+    yield x[:, 1:, 0].bfloat16()
+    yield x.permute(5, 1, 0, 2, 4, 3).double()
+    yield torch.tensor(3.5)
+    yield torch.zeros(0, 4)
+    yield large(70_000, torch.float16)
+    yield x.to(torch.float8_e4m3fn)
+
+
+@pytest.mark.parametrize("tensor", [*tensors_with_sizes()], ids=lambda t: f"{t.dtype} {t.dim()}")
+def test_a_row_of_its_own_is_that_of_a_page(tensor):
+    """What a graph reads has the bits of what is read eagerly, and the sizes behind it."""
+    found = stats_cuda.row_with_sizes(tensor.to(DEVICE)).cpu()
+    np.testing.assert_array_equal(found[:WIDTH], read(tensor)[0])
+    sizes = [*tensor.shape, *[-1] * (stats_torch.SIZES - tensor.dim())]
+    assert found[WIDTH:].tolist() == sizes
+
+
+@pytest.mark.skipif(DEVICE == "cpu", reason="needs a CUDA device")
+def test_a_cuda_graph_reads_again():
+    """A row that is part of a CUDA graph is that of the values at each replay."""
+    x = torch.zeros(3, 50_000, device=DEVICE)
+    stats_cuda.row_with_sizes(x)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        row = stats_cuda.row_with_sizes(x)
+    for seed in range(3):
+        x.copy_(torch.randn(3, 50_000, generator=torch.Generator().manual_seed(seed)))
+        torch.empty(pages.PAGE, dtype=torch.float64, device=DEVICE).fill_(7.0)  # others go on
+        graph.replay()
+        np.testing.assert_array_equal(row[:WIDTH].cpu(), read(x.cpu())[0])

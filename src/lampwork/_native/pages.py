@@ -47,14 +47,15 @@ class Page:
         stream: the driver's handle of the stream; 0 also for the CPU.
     """
 
-    def __init__(self, device: torch.device, stream: torch.cuda.Stream | None) -> None:
+    def __init__(self, index: int, stream: torch.cuda.Stream | None) -> None:
+        device = torch.device("cpu") if stream is None else torch.device("cuda", index)
         self.memory = torch.empty(PAGE, dtype=torch.float64, device=device)
         self.memory[HEADS_AT:ROWS_AT].zero_()
         self.address = self.memory.data_ptr()
         self.flags_address = self.address + 8 * FLAGS_AT
         self.closed = False
         self.stream = 0 if stream is None else stream.cuda_stream
-        self._stream = stream
+        self._index, self._stream = index, stream
         self._rows = self._parts = self._flags = 0
 
     def place(self, parts: int, channels: int) -> tuple[int, int, int] | None:
@@ -75,11 +76,11 @@ class Page:
 
     def send(self) -> Arrival:
         """Finish the rows and let them travel, together with the flags."""
-        from lampwork._native.stats_triton import fold  # Triton, only where there is a device
+        from lampwork._native.stats_cuda import fold  # Triton, only where there is a device
 
         self.closed = True
         with nullcontext() if self._stream is None else torch.cuda.stream(self._stream):
-            fold[(self._rows,)](self.memory, num_warps=4)  # pyright: ignore[reportCallIssue]
+            fold(self._index, self.stream, self._rows, self.address, self.address + 8 * ROWS_AT)
             end = ROWS_AT + self._rows * WIDTH
             return Arrival(self.memory[FLAGS_AT:end])
 
@@ -124,8 +125,8 @@ def place(index: int, parts: int, channels: int = 0) -> tuple[Page, int, int, in
 
 def _new(index: int) -> Page:
     if index < 0:
-        return Page(torch.device("cpu"), None)
-    return Page(torch.device("cuda", index), torch.cuda.current_stream(index))
+        return Page(index, None)
+    return Page(index, torch.cuda.current_stream(index))
 
 
 def release(pages: Collection[Page]) -> None:

@@ -9,6 +9,7 @@ same numbers: the sums differ in their last bits, by the order of addition.
 from __future__ import annotations
 
 import logging
+import struct
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from torch._C import _functorch as functorch  # pyright: ignore[reportAttributeA
 from lampwork._core.summary import WIDTH
 from lampwork._native import stats_torch
 from lampwork._native.collected import Flags, RawRow, rows_of
-from lampwork._native.stats_torch import SAMPLED_ABOVE
+from lampwork._native.stats_torch import SAMPLED_ABOVE, SIZES
 
 try:
     from lampwork._native import _kernels
@@ -36,6 +37,7 @@ except ImportError:  # built without a compiler
 __all__ = [
     "PLAIN_DTYPES",
     "SAMPLED_ABOVE",
+    "SIZES",
     "Batch",
     "Flags",
     "RawRow",
@@ -44,6 +46,7 @@ __all__ = [
     "read",
     "read_plain",
     "read_with_channels",
+    "row_with_sizes",
     "rows_of",
     "summary_row",
 ]
@@ -107,6 +110,7 @@ def prepare(tensors: Iterable[Tensor]) -> None:
             example = torch.zeros(2, 2, dtype=kind, device=device)
             cuda.read(example)
             cuda.read(example, 1)
+            cuda.row_with_sizes(example)
             if kind is dtype and cuda.Many.takes(example):
                 many, other = cuda.Many(), torch.empty_like(example)
                 many.add(example)
@@ -154,6 +158,20 @@ def summary_row(values: Tensor) -> Tensor:
     row = read(values)
     # Where it is made is nobody's default device: the memory is ours.
     return row if isinstance(row, Tensor) else torch.from_numpy(rows_of([row])[0].copy())
+
+
+def row_with_sizes(values: Tensor) -> Tensor:
+    """The row and behind it the tensor's `SIZES` sizes, on its device, for which nobody waits.
+
+    Float64, shape `(WIDTH + SIZES,)`; for dimensions that the tensor does not have the size is -1.
+    """
+    if values.is_cuda and (cuda := _on(values.device)) is not None:
+        return cuda.row_with_sizes(_as_it_lies(values))
+    here = read_plain(values)
+    if here is None:
+        return stats_torch.row_with_sizes(values)
+    sizes = struct.pack(f"{SIZES}d", *values.shape, *[-1.0] * (SIZES - values.dim()))
+    return torch.frombuffer(bytearray(here[0] + sizes), dtype=torch.float64)  # pyright: ignore[reportOperatorIssue]
 
 
 def read_with_channels(values: Tensor, dim: int) -> tuple[RawRow, Flags]:

@@ -18,12 +18,12 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
-from lampwork._core.summary import empty_row
+from lampwork._core.summary import WIDTH, empty_row
 from lampwork._native import launching, pages, stats_torch
 from lampwork._native import stats_triton as kernels
 from lampwork._native.collected import Flags, RawRow
 from lampwork._native.pages import FarFlags, FarRow
-from lampwork._native.stats_torch import SAMPLED_ABOVE
+from lampwork._native.stats_torch import SAMPLED_ABOVE, SIZES
 
 WARPS = 8
 _TYPES = {
@@ -104,13 +104,21 @@ _plans: dict[tuple[Any, ...], _Plan | None] = {}
 def read(values: Tensor, dim: int | None = None) -> tuple[RawRow, Flags | None]:
     """The row of a strided real tensor, and which channels along `dim` are alive."""
     address, index = values.data_ptr(), values.get_device()
-    key = values.shape, values.stride(), values.dtype, dim, index, address & 15 == 0
-    plan = _plans.get(key)
-    if plan is None and key not in _plans:
-        plan = _remember(key, _planned(values, dim))
+    plan = _plan(values, dim, address, index)
     if plan is None or not address:
         return _read_other(values.detach(), dim)
     return _run(plan, address, index)
+
+
+def _plan(values: Tensor, dim: int | None, address: int, index: int) -> _Plan | None:
+    """As `_planned`, found out once."""
+    key = values.shape, values.stride(), values.dtype, dim, index, address & 15 == 0
+    plan = _plans.get(key)
+    if plan is None and key not in _plans:
+        if len(_plans) >= _MOST_PLANS:
+            _plans.clear()
+        plan = _plans[key] = _planned(values, dim)
+    return plan
 
 
 def _run(plan: _Plan, address: int, index: int) -> tuple[FarRow, Flags | None]:
@@ -124,19 +132,20 @@ def _run(plan: _Plan, address: int, index: int) -> tuple[FarRow, Flags | None]:
         flags_at = page.flags_address + flag
         if plan.channels:
             flags = FarFlags(page, flag, plan.channels)
+    _start(plan, index, page.stream, address, page.address, row, first, flags_at)
+    return FarRow(page, row), flags
+
+
+def _start(plan: _Plan, index: int, stream: int, *numbers: int) -> None:
     kernel = plan.variant.handle
     started = (
         kernel is not None
         # The driver starts it on whatever device is current, and knows no other device's stream.
         and (index < 0 or torch._C._cuda_getDevice() == index)
-        and launching.start(
-            kernel, page.stream, plan.programs, plan.packed,
-            address, page.address, row, first, flags_at,
-        )
-    )  # fmt: skip
+        and launching.start(kernel, stream, plan.programs, plan.packed, *numbers)
+    )
     if not started:
-        _run_by_triton(plan, index, (address, page.address, row, first, flags_at))
-    return FarRow(page, row), flags
+        _run_by_triton(plan, index, numbers)
 
 
 def _run_by_triton(plan: _Plan, index: int, numbers: tuple[int, ...]) -> None:
@@ -154,21 +163,67 @@ def _run_by_triton(plan: _Plan, index: int, numbers: tuple[int, ...]) -> None:
             variant.handle = launching.handle(compiled, _ARGUMENTS)
 
 
+def row_with_sizes(values: Tensor) -> Tensor:
+    """The row of a strided real tensor and its sizes, as `stats_torch.row_with_sizes`.
+
+    All memory is torch's own and of this call, so that a CUDA graph may repeat it.
+    """
+    address, index = values.data_ptr(), values.get_device()
+    if not address:  # no elements, or zeros that torch never wrote
+        return stats_torch.row_with_sizes(values)
+    sizes = [*values.shape, *[-1] * (SIZES - values.dim())]
+    plan = _plan(values, None, address, index)
+    if plan is None:
+        values = _without_gaps(values if _is_known(values.dtype) else values.to(torch.float32))
+        address = values.data_ptr()
+        plan = _plan(values, None, address, index)
+        assert plan is not None
+    found = torch.empty(WIDTH + SIZES, dtype=torch.float64, device=values.device)
+    page = torch.empty(pages.FLAGS_AT, dtype=torch.float64, device=values.device)
+    stream = torch._C._cuda_getCurrentRawStream(index) if index >= 0 else 0
+    _start(plan, index, stream, address, page.data_ptr(), 0, 0, 0)
+    _fold(kernels.fold_one, index, stream, 1, page.data_ptr(), found.data_ptr(), *sizes)
+    return found
+
+
+_folds: dict[tuple[int, int], launching.Handle | None] = {}
+
+
+def fold(index: int, stream: int, rows: int, memory: int, to: int) -> None:
+    """Add up the parts of a page.
+
+    Args:
+        index: of the CUDA device; -1 for the CPU.
+        stream: the driver's handle of the stream, which is the current one.
+        rows: how many the page has.
+        memory: the page's address.
+        to: where the rows are to be.
+    """
+    _fold(kernels.fold, index, stream, rows, memory, to)
+
+
+def _fold(kernel: Any, index: int, stream: int, programs: int, *numbers: int) -> None:
+    key = len(numbers), index
+    known = _folds.get(key)
+    if (
+        known is not None
+        and torch._C._cuda_getDevice() == index
+        and launching.start(known, stream, programs, b"", *numbers)
+    ):
+        return
+    with torch.cuda.device(index) if index >= 0 else nullcontext():
+        compiled = kernel[(programs,)](*numbers, num_warps=4)
+    if index >= 0 and key not in _folds:
+        _folds[key] = launching.handle(compiled, len(numbers))
+
+
 def _device(index: int) -> torch.device:
     return torch.device("cuda", index) if index >= 0 else torch.device("cpu")
 
 
-def _remember(key: tuple[Any, ...], plan: _Plan | None) -> _Plan | None:
-    if len(_plans) >= _MOST_PLANS:
-        _plans.clear()
-    _plans[key] = plan
-    return plan
-
-
 def _planned(values: Tensor, dim: int | None) -> _Plan | None:
     """How to read a tensor; None where it first has to be made into another."""
-    known = values.dtype in _TYPES or values.dtype in _INTEGERS
-    if not known or values.numel() == 0 or not _is_dense(values):
+    if not _is_known(values.dtype) or values.numel() == 0 or not _is_dense(values):
         return None
     search = None if dim is None else _search(values, dim)
     lookers, *looking = search or _NOTHING
@@ -194,9 +249,13 @@ def _read_other(values: Tensor, dim: int | None) -> tuple[RawRow, Flags | None]:
         return empty_row().tobytes(), None
     if values.data_ptr() == 0:  # zeros that torch never wrote
         return stats_torch.summary_row(values), None
-    if values.dtype not in _TYPES and values.dtype not in _INTEGERS:
+    if not _is_known(values.dtype):
         return read(values.to(torch.float32), dim)  # float8, which has fewer digits
     return read(_without_gaps(values), dim)
+
+
+def _is_known(dtype: torch.dtype) -> bool:
+    return dtype in _TYPES or dtype in _INTEGERS
 
 
 def _cut(count: int) -> tuple[int, int]:

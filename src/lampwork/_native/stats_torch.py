@@ -7,6 +7,8 @@ a step's rows can travel to the CPU together; nothing waits for an accelerator.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -15,6 +17,9 @@ from lampwork._core.summary import BINS, EXPONENT_MIN, empty_row
 
 # How a float is read as bits: the integer of its size, bits of the mantissa, exponent bias.
 _LAYOUT = {torch.float32: (torch.int32, 23, 127), torch.float64: (torch.int64, 52, 1023)}
+
+SIZES = 6
+"""Of a tensor, that are told behind its row; -1 for dimensions that it does not have."""
 
 SAMPLED_ABOVE = 2**13
 """The size from which the exponents are counted on a sample; all other columns are exact.
@@ -32,7 +37,7 @@ def summary_row(values: Tensor) -> Tensor:
     The columns `units` and `dead` are 0: they need to know which dimension holds the channels.
     """
     if values.numel() == 0:
-        return torch.from_numpy(empty_row()).to(values.device)
+        return filled(empty_row().tolist(), values.device)
     x = _as_float(in_memory_order(values.detach().resolve_neg()))
     # In float64 at once: the default dtype may hold no such number.
     count = torch.full((), x.numel(), dtype=torch.float64, device=x.device)
@@ -54,6 +59,21 @@ def summary_row(values: Tensor) -> Tensor:
     columns = (count, total, squares, zeros, *spoiled, low, high, none, none)
     head = torch.stack([column.to(torch.float64) for column in columns])
     return torch.cat([head, _exponents(x)])
+
+
+@torch.no_grad()
+def row_with_sizes(values: Tensor) -> Tensor:
+    """The row and behind it the tensor's `SIZES` sizes: float64, same device."""
+    sizes = [*values.shape, *[-1] * (SIZES - values.dim())]
+    return torch.cat([summary_row(values), filled(sizes, values.device)])
+
+
+def filled(numbers: Iterable[float], device: torch.device) -> Tensor:
+    """Numbers of the host on a device, float64: written there, since to send them makes it wait."""
+    runs = [(value, len(list(same))) for value, same in groupby(numbers)]
+    return torch.cat(
+        [torch.full((count,), value, dtype=torch.float64, device=device) for value, count in runs]
+    )
 
 
 def _as_float(x: Tensor) -> Tensor:

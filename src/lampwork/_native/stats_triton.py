@@ -27,7 +27,6 @@ from lampwork._native.pages import (
     HEADS_AT,
     PART,
     PARTS_AT,
-    ROWS_AT,
 )
 from lampwork._native.stats_torch import SAMPLED_ABOVE
 
@@ -41,7 +40,7 @@ MOST_PARTS = 512
 _SAMPLE = tl.constexpr(SAMPLED_ABOVE)
 _PART, _HEAD, _BINS, _WIDTH = map(tl.constexpr, (PART, HEAD, BINS, WIDTH))
 _FIRST_BIN, _UNITS, _DEAD = map(tl.constexpr, (FIRST_BIN, COLUMN["units"], COLUMN["dead"]))
-_HEADS_AT, _BINS_AT, _PARTS_AT, _ROWS_AT = map(tl.constexpr, (HEADS_AT, BINS_AT, PARTS_AT, ROWS_AT))
+_HEADS_AT, _BINS_AT, _PARTS_AT = map(tl.constexpr, (HEADS_AT, BINS_AT, PARTS_AT))
 _BLOCK = tl.constexpr(BLOCK)
 _COUNTED, _COUNTERS = tl.constexpr(COUNTED), tl.constexpr(COUNTERS)
 CHANNELS, DEEP = 32, 64
@@ -328,9 +327,8 @@ def read_many(
 
 
 @triton.jit
-def fold(page):
+def _fold(page, row, row_at):
     """Add up the parts of one row of a page, and estimate its histogram from the sample."""
-    row = tl.program_id(0)
     head = page.to(tl.pointer_type(tl.int64)) + _HEADS_AT + row * _HEAD
     first, parts, count = tl.load(head), tl.load(head + 1), tl.load(head + 2)
     columns = tl.arange(0, _PART)
@@ -347,7 +345,6 @@ def fold(page):
         low = tl.minimum(low, tl.min(tl.where(inside, found, float("inf")), axis=0))
         high = tl.maximum(high, tl.max(tl.where(inside, found, -float("inf")), axis=0))
     # Of the columns of a part the first six are added, then come the least and the greatest.
-    row_at = page + _ROWS_AT + row * _WIDTH
     tl.store(row_at, count.to(tl.float64))
     ends = tl.where(columns == 6, low, high)
     tl.store(row_at + 1 + columns, tl.where(columns < 6, sums, ends))
@@ -362,3 +359,28 @@ def fold(page):
     counted = tl.sum(tl.load(at, mask=inside, other=0.0), axis=0)
     scale = count.to(tl.float64) / seen.to(tl.float64)
     tl.store(row_at + _FIRST_BIN + bins, counted * scale)
+
+
+@triton.jit(do_not_specialize=["memory", "rows"])
+def fold(memory: tl.int64, rows: tl.int64):
+    """The rows of a page, one for each program; `rows` is where they go."""
+    page = tl.multiple_of(memory.to(tl.pointer_type(tl.float64)), 16)
+    row = tl.program_id(0)
+    _fold(page, row, rows.to(tl.pointer_type(tl.float64)) + row * _WIDTH)
+
+
+@triton.jit(do_not_specialize=["memory", "to", "d0", "d1", "d2", "d3", "d4", "d5"])
+def fold_one(
+    memory: tl.int64, to: tl.int64,
+    d0: tl.int64, d1: tl.int64, d2: tl.int64, d3: tl.int64, d4: tl.int64, d5: tl.int64,
+):  # fmt: skip
+    """The first row of a page, and six numbers behind it."""
+    page = tl.multiple_of(memory.to(tl.pointer_type(tl.float64)), 16)
+    row_at = to.to(tl.pointer_type(tl.float64))
+    _fold(page, tl.program_id(0), row_at)
+    tl.store(row_at + _WIDTH, d0.to(tl.float64))
+    tl.store(row_at + _WIDTH + 1, d1.to(tl.float64))
+    tl.store(row_at + _WIDTH + 2, d2.to(tl.float64))
+    tl.store(row_at + _WIDTH + 3, d3.to(tl.float64))
+    tl.store(row_at + _WIDTH + 4, d4.to(tl.float64))
+    tl.store(row_at + _WIDTH + 5, d5.to(tl.float64))

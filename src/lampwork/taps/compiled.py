@@ -2,8 +2,8 @@
 
 Torch looks for hooks when it compiles, and no more afterwards. So hooks are there before the first
 call and stay; a Python bool tells them whether to record, which makes two graphs: one that records
-and one without a trace of us. In the recording one the rows are made of ATen operations, which
-Inductor fuses with what produced the tensor.
+and one without a trace of us. In the recording one each row is made by an operator of our own,
+which torch leaves as it is.
 
 How a row leaves the graph: as a gradient. An output passes through an identity that has a second
 input, a small leaf of our own, and whose backward gives that leaf the rows of output and gradient.
@@ -13,23 +13,24 @@ of the graph, checkpoints included, have nothing to object to.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from lampwork._core.summary import BINS, EXPONENT_MIN, WIDTH, empty_row
-from lampwork._native.stats import SAMPLED_ABOVE
+from lampwork._core.summary import WIDTH, empty_row
+from lampwork._native import row_operator
+from lampwork._native.row_operator import row
+from lampwork._native.stats import SIZES
+from lampwork._native.stats_torch import filled
 from lampwork.taps.tap import on_output_in_graph, seen_by_compiler
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_DIMS = 6  # of a shape, behind the row
+_PLAIN = (Tensor, nn.Parameter)
 _MOST = 8  # tensors of one module in a forward pass, on one device
 
 
@@ -81,7 +82,7 @@ class _Place:
 def _leaf(device: torch.device) -> Tensor:
     with torch.inference_mode(False):
         # Nobody reads what is in it.
-        return torch.empty(2, WIDTH + _DIMS, dtype=torch.float64, device=device).requires_grad_()
+        return torch.empty(2, WIDTH + SIZES, dtype=torch.float64, device=device).requires_grad_()
 
 
 def _place(name: str, devices: list[torch.device]) -> _Place:
@@ -113,6 +114,7 @@ class CompiledTaps:
         """Put the hooks on, unless they are."""
         if self._handles:
             return
+        row_operator.make()
         # A step without torch.compile takes none of the leaves, and each is an allocation: kept.
         devices = _devices(self._model)
         wanted = [(name, devices) for name in self._modules]
@@ -190,7 +192,9 @@ class CompiledTaps:
             return place.take((self._numbering.call(number, part), part, dtype), device)
 
         def through(part: int, tensor: Tensor) -> Tensor:
-            if tensor.dtype not in _FLOATS or not tensor.requires_grad or tensor.dim() > _DIMS:
+            if tensor.dtype not in _FLOATS or not tensor.requires_grad or tensor.dim() > SIZES:
+                return tensor
+            if type(tensor) not in _PLAIN:  # a subclass has operators of its own, and not this one
                 return tensor
             leaf = next_leaf(part, str(tensor.dtype), tensor.device)
             return tensor if leaf < 0 else _Reading.apply(tensor, place.leaves[leaf])
@@ -250,14 +254,7 @@ def _reads(keys: list[tuple[str, int, int, str]], rows: list[Tensor]) -> list[Re
     shapes = table[:, 0, WIDTH:]
     # Where a graph went backward twice the rows were added, minima and all: they tell nothing.
     once = table[:, 0, 0] == torch.where(shapes < 0, 1.0, shapes).prod(1)
-    # Filled on the device: a number put into a tensor there makes the host wait.
-    f64, device = torch.float64, table.device
-    empty = torch.cat(
-        [
-            torch.full((len(list(same)),), value, dtype=f64, device=device)
-            for value, same in groupby(empty_row().tolist())
-        ]
-    )
+    empty = filled(empty_row().tolist(), table.device)
     table = torch.where(once[:, None, None], table[:, :, :WIDTH], empty)
     return [
         Read(*key, shape, output, gradient)
@@ -271,56 +268,10 @@ class _Reading(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, leaf: Tensor) -> Tensor:
         # A view would forbid a consumer that works in place. Inductor leaves the copy out.
-        ctx.save_for_backward(_with_shape(x.detach()))
+        ctx.save_for_backward(row(x.detach()))
         return x.clone()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        (row,) = ctx.saved_tensors
-        return gradient, torch.stack([row, _with_shape(gradient)])
-
-
-def _with_shape(x: Tensor) -> Tensor:
-    sizes = [*x.shape, *[-1] * (_DIMS - x.dim())]
-    shape = [torch.full((), size, dtype=torch.float64, device=x.device) for size in sizes]
-    return torch.cat([row_in_graph(x), torch.stack(shape)])
-
-
-def row_in_graph(values: Tensor) -> Tensor:
-    """The summary row of a floating-point tensor, as `summary_row`, without asking for any value.
-
-    The exponents are counted by scattering ones, of at most `SAMPLED_ABOVE` elements: a bincount
-    has no place in a graph, and a comparison for each bin would read the tensor 64 times.
-    """
-    x = values if values.dtype == torch.float64 else values.to(torch.float32)
-    finite = torch.isfinite(x)
-    clean = torch.where(finite, x, 0.0).to(torch.float64)
-    f64 = torch.float64
-    none = torch.zeros((), dtype=f64, device=x.device)
-    columns = [
-        torch.full((), x.numel(), dtype=f64, device=x.device),
-        clean.sum(),
-        (clean * clean).sum(),
-        (x == 0).sum(dtype=f64),
-        torch.isnan(x).sum(dtype=f64),
-        (x == math.inf).sum(dtype=f64),
-        (x == -math.inf).sum(dtype=f64),
-        torch.where(finite, x, math.inf).amin().to(f64),
-        torch.where(finite, x, -math.inf).amax().to(f64),
-        none,
-        none,
-    ]
-    return torch.cat([torch.stack(columns), _exponents(x)])
-
-
-def _exponents(x: Tensor) -> Tensor:
-    flat = x.flatten()
-    size = flat.shape[0]
-    if size > SAMPLED_ABOVE:
-        flat = flat[:: -(-size // SAMPLED_ABOVE) | 1]
-    # frexp gives a mantissa in [0.5, 1), so that its exponent is one too many for us.
-    exponent = torch.frexp(flat)[1].to(torch.int64) - 1 - EXPONENT_MIN
-    counts = ((flat != 0) & torch.isfinite(flat)).to(torch.float64)
-    bins = torch.zeros(BINS, dtype=torch.float64, device=x.device)
-    bins = bins.scatter_add(0, exponent.clamp(0, BINS - 1), counts)
-    return bins * (size / flat.shape[0])
+        (of_x,) = ctx.saved_tensors
+        return gradient, torch.stack([of_x, row(gradient)])
