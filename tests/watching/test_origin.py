@@ -53,6 +53,24 @@ class Inner(nn.Module):
         return self.after(torch.exp(self.before(x)) - 1)
 
 
+class Twice(nn.Module):
+    """The same layer before and after what makes its second call give NaN."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.root, self.layer = Root(), nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.root(self.layer(self.root(x)) - 100.0 * (x > 5.0))
+
+
+class Root(nn.Module):
+    """A square root."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sqrt(x)
+
+
 def chain(module: nn.Module) -> nn.Module:
     """A model with the module at "1"."""
     return nn.Sequential(nn.Linear(4, 4), module, nn.Linear(4, 2))
@@ -64,6 +82,7 @@ MODELS = {
     "a division": (lambda: chain(Standardise()), 0.0, "1"),
     "an overflow": (lambda: chain(Softmax()), 1e4, "1"),
     "a function of a forward": (Nested, 1e5, "inner"),
+    "the second call of two": (Twice, 100.0, "root"),
 }  # fmt: skip
 
 
@@ -99,6 +118,8 @@ def test_the_module_is_that_which_recording_each_step_names(tmp_path, case):
     assert (found.code, found.where, found.step) == ("act-nonfinite", where, 13)
     if case != "a function of a forward":  # hooks see it only in the layer that comes next
         assert (reference.code, reference.where, reference.step) == ("act-nonfinite", where, 13)
+        assert found.evidence["call"] == reference.evidence["call"] == 1 + (where == "root")
+    assert found.evidence["phase"] == reference.evidence["phase"] == "forward"
 
 
 def test_a_loss_that_spoils_itself_names_no_module(tmp_path):

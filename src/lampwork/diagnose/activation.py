@@ -129,7 +129,12 @@ def _between_recorded_steps(record: Record, after: int | None) -> Finding | None
         "fail",
         name or None,
         step,
-        {"operation": told["operation"] or "input", "weights_nonfinite": 0},
+        {
+            "phase": "forward",
+            "call": told.get("call", 1),
+            "operation": told["operation"] or "input",
+            "weights_nonfinite": 0,
+        },
         f"The first NaN or infinite value is given by {gave} this module: look at what goes in and "
         "keep it from log(0), division by 0 and overflow.\n"
         f"x = x.clamp(min=1e-6)  # before the logarithm or division in {name or 'the model'}",
@@ -155,6 +160,7 @@ def _nonfinite(record: Record, tensor: Tensor, step: int) -> Finding:
         "nan": int(summary.nan[step]),
         "of": int(summary.count[step]),
         "module": tensor.facts.get("module"),
+        "phase": "forward",
         "call": tensor.call,
         "weights_nonfinite": len(own),
     }

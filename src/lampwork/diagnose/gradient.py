@@ -217,7 +217,7 @@ def _spoiling(where: str, step: int, deepest: Parameter, evidence: dict[str, int
         "fail",
         where,
         step,
-        {"parameter": deepest.name, **evidence},
+        {"phase": "backward", "parameter": deepest.name, **evidence},
         "All outputs are finite but the gradient is not, from here down: look for the square root "
         "of 0, a norm of zeros or a power in what follows, and keep it from 0.\n"
         f"x = x.clamp(min=1e-6)  # where the output of {where!r} enters a root, norm or division",

@@ -9,6 +9,7 @@ in the sequence gives the module. Only losses on the CPU are looked at; others w
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any, NamedTuple
 
 import torch
@@ -27,13 +28,15 @@ class _Stretch(NamedTuple):
     begin: int
     end: int
     name: str
+    call: int = 0
 
 
 class Origin:
     """Learns where modules lie in the graph, and finds the one that spoils a loss.
 
     Attributes:
-        found: `step`, `module` (None: not in the model) and `operation`; empty while all is well.
+        found: `step`, `module` (None: not in the model), `call` of it, and `operation`; empty while
+            all is well.
     """
 
     def __init__(self, model: nn.Module, guard: Guard) -> None:
@@ -92,9 +95,11 @@ class Origin:
         nodes = everything(loss, _MOST_NODES)
         if nodes:
             first = number(nodes[0])
-            self._known[tuple(map(kind, nodes))] = [
-                _Stretch(begin - first, end - first, name) for begin, end, name in self._seen
-            ]
+            calls: Counter[str] = Counter()
+            learnt = self._known[tuple(map(kind, nodes))] = []
+            for begin, end, name, _ in sorted(self._seen):
+                calls[name] += begin >= first
+                learnt.append(_Stretch(begin - first, end - first, name, calls[name]))
 
     def _search(self, loss: Tensor, step: int) -> dict[str, Any]:
         nodes = everything(loss, _MOST_NODES)
@@ -110,7 +115,8 @@ class Origin:
         within = place < max((one.end for one in stretches), default=0)
         # What lies between modules is of the model's own forward, whose first pass may be missed.
         module = inner.name if inner is not None else "" if within else None
-        return {**told, "module": module, "operation": spoiled.operation}
+        call = inner.call if inner is not None else 1
+        return {**told, "module": module, "call": call, "operation": spoiled.operation}
 
 
 def _is_spoiled(loss: Tensor) -> bool:
