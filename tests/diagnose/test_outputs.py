@@ -92,6 +92,13 @@ def test_useless_outputs_are_named_first(digits, images, case, code, where):
     assert diagnose(case(Digits(*images, digits.folder), False)) == []
 
 
+def test_a_chain_that_fades_stands_before_the_outputs_that_it_makes_equal(digits):
+    """Ten sigmoid layers let neither gradients through nor differences, from the first step on."""
+    model = mlp(64, *[64] * 10, 10, act=nn.Sigmoid)
+    codes = [finding.code for finding in diagnose(digits.train(model, sgd(model, 0.1)))]
+    assert codes[:2] == ["grad-vanishing", "act-collapsed"]
+
+
 def autoencoder(digits: Digits) -> Record:
     """A sigmoid at the end, most of whose values are 0."""
     model = mlp(64, 32, 64)

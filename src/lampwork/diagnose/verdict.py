@@ -80,7 +80,6 @@ _CAUSES = (
     ("grad-nonfinite", {"act-nonfinite"}),
     ("optim-lr-high", {"act-nonfinite", "act-dead", "grad-nonfinite", "grad-exploding"}),
     ("grad-exploding", {"act-nonfinite"}),
-    ("grad-vanishing", {"act-collapsed"}),
     ("act-collapsed", {"act-dead"}),
     ("init-loss-high", {"act-dead", "act-nonfinite", "grad-nonfinite"}),
     ("loss-diverging", {"act-nonfinite", "grad-nonfinite", "loss-nonfinite"}),
@@ -143,6 +142,10 @@ def _by_cause(findings: Sequence[Finding]) -> list[Finding]:
             _put_before(
                 ordered, of[code], {e for e in effects & of.keys() if of[code].step < of[e].step}
             )
+    faded, collapsed = of.get("grad-vanishing"), of.get("act-collapsed")
+    if faded is not None and collapsed is not None and faded.step <= collapsed.step:
+        # A chain that no gradient comes back through lets no difference through either.
+        _put_before(ordered, faded, {"act-collapsed"})
     rate, growth = of.get("optim-lr-high"), of.get("grad-exploding")
     if rate is not None and growth is not None and growth.step <= rate.step:
         _put_before(ordered, growth, {"optim-lr-high"})  # what made its steps so large
