@@ -55,14 +55,13 @@ def record(device, folder, *, strict=False, compiled=False, make=torch.optim.SGD
     optimizer = make(model.parameters(), lr=0.1, **options)
     batch = batch_on(device)
     with lw.watch(model, every=1, dir=folder, name=str(device), pictures=False) as run:
-        if compiled:
-            model.compile(fullgraph=True)
-        train(model, optimizer, batch, 1, run)
+        called = torch.compile(model, fullgraph=True) if compiled else model
+        train(called, optimizer, batch, 1, run)
         if strict:
             torch.cuda.synchronize()
             torch.cuda.set_sync_debug_mode("error")
         try:
-            train(model, optimizer, batch, 4, run)
+            train(called, optimizer, batch, 4, run)
         finally:
             if strict:
                 torch.cuda.set_sync_debug_mode("default")
