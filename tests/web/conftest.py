@@ -137,9 +137,9 @@ def open_page(browser, home):
     wrong: list[str] = []
     contexts = []
 
-    def opened(path: str, *, width: int = 1280, scheme: str = "light"):
+    def opened(path: str, *, width: int = 1280, scheme: str = "light", locale: str = "en-US"):
         context = browser.new_context(
-            viewport={"width": width, "height": 800}, color_scheme=scheme, locale="en-US"
+            viewport={"width": width, "height": 800}, color_scheme=scheme, locale=locale
         )
         contexts.append(context)
         page = context.new_page()

@@ -36,6 +36,34 @@ CELLS = """(canvas, [rows, columns, rgb]) => {
 }"""
 
 
+# Texts of which the contrast with what is painted behind them is below that of WCAG 2 for level AA.
+# A colour of the style sheet may be half transparent or mixed, so the browser itself lays one over
+# the other. Words on a scale of colours have a shadow in place of a contrast.
+PALE = """() => {
+  const paint = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+  const light = colours => {
+    paint.clearRect(0, 0, 1, 1);
+    for (const colour of colours) { paint.fillStyle = colour; paint.fillRect(0, 0, 1, 1); }
+    const [r, g, b] = Array.from(paint.getImageData(0, 0, 1, 1).data)
+      .map(v => v / 255).map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+  };
+  const found = [];
+  for (const element of document.querySelectorAll('body *')) {
+    const own = [...element.childNodes].some(one => one.nodeType === 3 && one.data.trim());
+    const style = getComputedStyle(element), box = element.getBoundingClientRect();
+    if (!own || box.width < 3 || style.textShadow !== 'none') continue;
+    const behind = [];
+    for (let at = element; at; at = at.parentElement)
+      behind.unshift(getComputedStyle(at).backgroundColor);
+    const back = light(behind), front = light([...behind, style.color]);
+    const contrast = Math.max(back, front) / Math.min(back, front);
+    if (contrast < 4.5) found.push([element.className, element.textContent.trim(), contrast]);
+  }
+  return found;
+}"""
+
+
 MOVES_WITHIN_MS = 60_000
 """A page that follows a run asks again every 10 s at the latest; answers take long on two cores."""
 
@@ -64,6 +92,20 @@ def test_every_view_opens_on_a_recorded_run(open_page, view):
     page = open_page(where(SOUND, view), width=360)
     heading(page, SHOWS[view]).wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("view", SHOWS)
+def test_every_text_can_be_read_on_a_narrow_screen_in_chinese(open_page, view, scheme):
+    """At 360 pixels nothing sticks out in Chinese, and no text is paler than WCAG's level AA."""
+    path = where(BROKEN, view) + ("?layer=net.c" if view == "layers" else "")
+    page = open_page(path, width=360, scheme=scheme, locale="zh-CN")
+    page.locator("main h2").first.wait_for()
+    if view == "layers":
+        heading(page, "net.c").wait_for()
+    assert page.locator("html").get_attribute("lang") == "zh"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.evaluate(PALE) == []
 
 
 def test_every_view_opens_on_a_run_that_is_being_trained(open_page):
@@ -142,6 +184,8 @@ def test_pictures_follow_the_slider(open_page):
     page = open_page(where(SOUND, "pictures"))
     assert drawn(page, "tiles") > 20
     assert drawn(page, "change") > 20
+    heads = page.get_by_role("img", name="Attention of a.conv at step 30")
+    assert heads.evaluate(COLOURS) > 20
     page.get_by_role("slider").focus()
     page.keyboard.press("Home")
     page.get_by_test_id("change").wait_for(state="detached")

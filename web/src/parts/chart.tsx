@@ -148,7 +148,7 @@ function options(holder: HTMLElement, props: Props, log: boolean, latest: Latest
     cursor: { drag: { x: true, y: false, setScale: false }, points: { size: 7 } },
     scales: { x: { time: false }, y: log ? { distr: 3 } : {} },
     axes: [
-      { ...axis, size: 26, gap: 4, values: (_, ticks) => ticks.map((at) => latest.current.props.nameOf?.(at) ?? tick(at)) },
+      { ...axis, ...(props.nameOf ? named(lines, props.nameOf) : {}), size: 26, gap: 4, values: (_, ticks) => ticks.map((at) => latest.current.props.nameOf?.(at) ?? tick(at)) },
       { ...axis, grid: { ...axis.grid, ...(log ? { filter: decades } : {}) }, size: 56, gap: 4, values: (_, ticks) => ticks.map((at) => (at === null ? "" : show(at))) },
     ],
     series: [{}, ...lines.flatMap((line, i) => seriesOf(line, hues[i] ?? ink))],
@@ -162,6 +162,12 @@ function options(holder: HTMLElement, props: Props, log: boolean, latest: Latest
       draw: [(chart) => lines.forEach((_, i) => marks(chart, latest.current.props.lines[i]))],
     },
   };
+}
+
+/** An axis of names has ticks at whole places only, as far apart as its longest name is wide. */
+function named(lines: Line[], nameOf: (x: number) => string): uPlot.Axis {
+  const longest = Math.max(...lines.flatMap((line) => line.curve.steps.map((x) => nameOf(x).length)), 0);
+  return { space: 7 * longest + 12, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000] };
 }
 
 function seriesOf(line: Line, hue: string): uPlot.Series[] {

@@ -20,6 +20,8 @@ interface Props {
 }
 
 export const MOST_TILES = 64;
+/** An image is at most so many pixels high, so that a tall matrix of weights leaves room beside it. */
+const HIGHEST = 280;
 
 export function Tiles({ run, picture, under, hue, label, testId }: Props) {
   const canvas = useRef<HTMLCanvasElement>(null);
@@ -81,7 +83,7 @@ function draw(
   const gap = 3;
   const columns = bestColumns(count, w, h, width);
   const side = Math.floor((width - gap * (columns - 1)) / columns);
-  const tileW = Math.max(1, Math.floor(Math.min(side / w, 24) * w));
+  const tileW = Math.max(1, Math.floor(Math.min(side / w, 24, HIGHEST / h) * w));
   const tileH = Math.max(1, Math.round((tileW * h) / w));
   const rows = Math.ceil(count / columns);
   const ratio = window.devicePixelRatio || 1;

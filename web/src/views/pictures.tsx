@@ -12,7 +12,7 @@ import { Panel } from "../parts/panel";
 import { MOST_TILES, Tiles, type Hue } from "../parts/tiles";
 import { known, useWords, type Say } from "../words/words";
 
-const ORDER = ["feature_maps", "kernels", "weights", "attention", "image"];
+const ORDER = ["feature_maps", "kernels", "attention", "weights", "image"];
 const GAZE = ["grad_cam", "saliency"];
 const HUES: Record<string, Hue> = { kernels: "signed", weights: "signed", image: "plain" };
 
