@@ -192,7 +192,8 @@ def test_a_large_record_stays_small(build):
 
 def test_plan_and_check_have_a_table(build):
     """Each planned tensor has a row with what was planned and measured; 2,000 rows end at 200."""
-    rows = [{"name": f"fc{i}.weight", "shape": [8, 4], "scheme": "normal(std=0.02)", "std": 0.02,
+    scheme = "orthogonal(gain=2.9360225210935855)"
+    rows = [{"name": f"fc{i}.weight", "shape": [8, 4], "scheme": scheme, "std": 0.02,
              "reason": "because <b>"} for i in range(2000)]  # fmt: skip
     seen = {"name": "fc0.weight", "measured": 0.0199, "status": "WARN", "notes": ["init-zero"]}
     check = {"verdict": "WARN", "findings": [{}], "rows": [seen]}
@@ -205,7 +206,14 @@ def test_plan_and_check_have_a_table(build):
     assert "The first 200 of 2,000 tensors, written with seed 7." in told
     assert "The check before training: warn, 1 finding." in told
     first = page.text("td")[:6]
-    assert first == ["8 × 4", "normal(std=0.02)", "0.02", "0.0199", "warn init-zero", "because <b>"]
+    assert first == [
+        "8 × 4",
+        "orthogonal(gain=2.936)",
+        "0.02",
+        "0.0199",
+        "warn init-zero",
+        "because <b>",
+    ]
 
 
 def test_pictures_go_first_when_the_page_is_too_large(mlp, monkeypatch):

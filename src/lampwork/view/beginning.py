@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,12 @@ from lampwork.record.reader import Record
 from lampwork.view.words import cut, escape, number
 
 MOST_ROWS = 200
+
+_WORDS, _LONG = ' class="words"', ' class="words long"'
+_COLUMNS = {
+    "tensor": "", "shape": "", "scheme": _WORDS, "planned std": "", "measured std": "",
+    "check": _WORDS, "why": _LONG,
+}  # fmt: skip
 
 
 def rows_of(told: object) -> list[Mapping[str, Any]]:
@@ -28,9 +35,8 @@ def plan(record: Record) -> tuple[str, str]:
         return "", ""
     check = record.meta.get("check")
     measured = {str(row.get("name")): row for row in rows_of(check)}
-    head = ("tensor", "shape", "scheme", "planned std", "measured std", "check", "why")
     body = "".join(_row(row, measured.get(str(row.get("name")), {})) for row in planned[:MOST_ROWS])
-    columns = "".join(f'<th scope="col">{name}</th>' for name in head)
+    columns = "".join(f'<th scope="col"{kind}>{name}</th>' for name, kind in _COLUMNS.items())
     table = f'<table class="numbers"><thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table>'
     return f'<p class="quiet">{_sentence(record.meta["plan"], check, len(planned))}</p>', table
 
@@ -56,13 +62,19 @@ def _row(row: Mapping[str, Any], seen: Mapping[str, Any]) -> str:
     notes = seen.get("notes")
     codes = " ".join(str(note) for note in notes) if isinstance(notes, list) else ""
     status = f"{str(seen.get('status', '–')).lower()} {codes}".strip()
+    scheme = re.sub(
+        r"\d+\.\d{4,}", lambda found: number(float(found[0])), str(row.get("scheme", ""))
+    )
     cells = (
-        sides, str(row.get("scheme", "")), number(row.get("std")), number(seen.get("measured")),
-        status, str(row.get("reason", "")),
+        sides, scheme, number(row.get("std")), number(seen.get("measured")), status,
+        str(row.get("reason", "")),
     )  # fmt: skip
     name = escape(cut(str(row.get("name")), 120))
     return (
         f'<tr><th scope="row">{name}</th>'
-        + "".join(f"<td>{escape(cut(cell, 160))}</td>" for cell in cells)
+        + "".join(
+            f"<td{kind}>{escape(cut(cell, 160))}</td>"
+            for cell, kind in zip(cells, list(_COLUMNS.values())[1:], strict=True)
+        )
         + "</tr>"
     )

@@ -68,5 +68,5 @@ function text(value: Json | undefined): string {
   if (Array.isArray(value) && !value.length) return "–";
   if (Array.isArray(value)) return value.every((one) => typeof one === "number") ? value.join(" × ") : value.map(text).join(", ");
   if (typeof value === "object") return Object.entries(value).map(([k, v]) => `${k} ${text(v)}`).join(", ");
-  return value;
+  return value.replace(/\d+\.\d{4,}/g, (digits) => number(Number(digits))); // as in orthogonal(gain=…)
 }
