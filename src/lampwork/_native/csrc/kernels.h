@@ -2,7 +2,6 @@
 #ifndef LAMPWORK_KERNELS_H
 #define LAMPWORK_KERNELS_H
 
-#define Py_LIMITED_API 0x030B0000
 #include <Python.h>
 
 extern PyMethodDef lampwork_copy_methods[];
