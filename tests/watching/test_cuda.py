@@ -195,6 +195,7 @@ def test_columns_of_a_gradient_scaler(tmp_path):
         scaler.step(optimizer)
         scaler.update()
     found = Record(run.path)
-    (gradient,) = [t for t in found.tensors if t.kind == "grad"]
-    total = found.summary(gradient).rows[0][COLUMN["sum"]]
-    assert total == pytest.approx(x.double().sum().item(), rel=1e-4)
+    for kind, total in (("grad", x.double().sum().item()), ("grad_output", 16.0)):
+        (gradient,) = [t for t in found.tensors if t.kind == kind]
+        row = found.summary(gradient).rows[0]
+        assert row[COLUMN["sum"]] == pytest.approx(total, rel=1e-4)

@@ -337,7 +337,7 @@ def test_complex_parameters_are_measured(tmp_path, caplog):
 
 @pytest.mark.parametrize("fused", [False, True])
 def test_gradients_are_unscaled_under_a_grad_scaler(tmp_path, fused):
-    """With loss scaling the recorded gradient is the one that the optimizer uses, fused or not."""
+    """With loss scaling recorded gradients are those of the loss itself, fused or not."""
     found = {}
     for scale in (1.0, 1024.0):
         model = seeded(mlp)
@@ -349,9 +349,13 @@ def test_gradients_are_unscaled_under_a_grad_scaler(tmp_path, fused):
                 scaler.scale(model(x).square().mean()).backward()
                 scaler.step(optimizer)
                 scaler.update()
-        found[scale] = rows(record_of(run), "0.weight", "grad")
+        record = record_of(run)
+        assert [note["grad_scale"] for note in record.notes] == [[scale]] * 3
+        kinds = {"0.weight": "grad", "0": "grad_output", "1": "output"}
+        found[scale] = {kind: rows(record, name, kind) for name, kind in kinds.items()}
     # Powers of two scale without rounding.
-    np.testing.assert_array_equal(found[1.0], found[1024.0])
+    for kind, expected in found[1.0].items():
+        np.testing.assert_array_equal(found[1024.0][kind], expected)
 
 
 def test_a_step_that_the_scaler_skips_is_no_step(tmp_path):

@@ -21,6 +21,7 @@ rules that read it must agree on it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +55,23 @@ def merge(a: Row, b: Row) -> Row:
     for name, joined in (("units", np.maximum), ("dead", np.minimum)):
         both[..., COLUMN[name]] = joined(a[..., COLUMN[name]], b[..., COLUMN[name]])
     return both
+
+
+def divide(rows: Row, by: float) -> None:
+    """Turn rows into those of the same tensors divided by a positive number, in place.
+
+    By a power of two this is exact, but for the ends of the histogram, which hold the rest; by
+    other numbers the histogram moves by whole bins, to the nearest.
+    """
+    for name in ("sum", "min", "max"):
+        rows[..., COLUMN[name]] /= by
+    rows[..., COLUMN["sumsq"]] /= by * by
+    bins = rows[..., FIRST_BIN:]
+    before = bins.copy()
+    bins[...] = 0
+    shift = round(math.log2(by))
+    for i in range(BINS):
+        bins[..., min(max(i - shift, 0), BINS - 1)] += before[..., i]
 
 
 @dataclass(frozen=True, slots=True)

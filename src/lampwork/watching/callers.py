@@ -28,8 +28,8 @@ def scaler() -> GradScaler | None:
     return None
 
 
-def scale_of(scaler: GradScaler) -> Tensor | None:
-    """What the gradients of its losses are multiplied by; on the device where it lives."""
+def scale_of(scaler: GradScaler | None) -> Tensor | None:
+    """What the gradients of its losses are multiplied by, if at all; on the device where it lives."""
     return getattr(scaler, "_scale", None)
 
 

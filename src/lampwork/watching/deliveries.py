@@ -7,11 +7,16 @@ where somebody asks for the record or the run ends.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from lampwork._core.summary import divide
 from lampwork.record.writer import Writer
 from lampwork.taps.statistic import Arrival, Collected, Flags
 from lampwork.watching.activations import Key
@@ -77,9 +82,21 @@ class Deliveries:
             step = self._waiting.popleft()
             flags = step.collected.flags()
             self._ledger.count_silent(zip(step.channels, flags, strict=True))
-            rows = self._ledger.table(step.keys, step.collected.rows())
             notes = {k: value() if callable(value) else value for k, value in step.notes.items()}
+            measured = step.collected.rows()
+            for scale in notes.get("grad_scale", ()):
+                _unscale(step.keys, measured, scale)
+            rows = self._ledger.table(step.keys, measured)
             step.writer.step(step.number, step.elapsed_s, rows, notes | step.later())
+
+
+def _unscale(keys: list[Key], rows: NDArray[np.float64], scale: float) -> None:
+    """Divide gradients of outputs by the scale of the loss; parameters were read unscaled."""
+    scaled = [place for place, key in enumerate(keys) if key.kind == "grad_output"]
+    if scaled and 0 < scale < math.inf:
+        gradients = rows[scaled]
+        divide(gradients, scale)
+        rows[scaled] = gradients
 
 
 def numbers(values: list[Any]) -> Any:

@@ -233,6 +233,8 @@ class Recorder:
             "optimizer": type(optimizer).__name__,
             "forwards": taken.forwards,
         }
+        if (scale := callers.scale_of(callers.scaler())) is not None:
+            self._notes["grad_scale"] = numbers([scale])
         self._alive = taken.alive
         if self._snapshots is not None:
             self._snapshots.remove()  # the probe is taken
