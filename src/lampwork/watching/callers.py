@@ -29,7 +29,7 @@ def scaler() -> GradScaler | None:
 
 
 def scale_of(scaler: GradScaler | None) -> Tensor | None:
-    """What the gradients of its losses are multiplied by, if at all; on the device where it lives."""
+    """What its losses are multiplied by, if at all; on the device where it lives."""
     return getattr(scaler, "_scale", None)
 
 
