@@ -75,8 +75,10 @@ def viewing(folder: Path) -> Iterator[int]:
         assert server.stdout is not None
         found = re.search(r"http://127\.0\.0\.1:(\d+)/", server.stdout.readline())
         assert found
-        yield int(found[1])
-        server.terminate()
+        try:
+            yield int(found[1])
+        finally:
+            server.terminate()
 
 
 def asked(port: int, path: str) -> tuple[float, int]:
