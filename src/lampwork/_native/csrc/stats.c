@@ -44,11 +44,79 @@ typedef struct {
     *block = (Block){sum, squares, low, high, zeros};                                            \
   }
 
-#define READERS(KIND, ATTRIBUTES)                             \
-  READER(floats_##KIND, float, x[i], ATTRIBUTES)              \
-  READER(doubles_##KIND, double, x[i], ATTRIBUTES)            \
-  READER(float_changes_##KIND, float, x[i] - y[i], ATTRIBUTES) \
-  READER(double_changes_##KIND, double, x[i] - y[i], ATTRIBUTES)
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+#define AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,popcnt,prefer-vector-width=512")))
+#define AVX2 __attribute__((target("avx2,fma,popcnt")))
+#define PAGE 1024 /* float32 elements */
+
+/* What a compiler makes of READER waits for memory at the start of each page, where the processor
+ * stops looking ahead by itself: 0.57 ns an element, of 0.36 that reading alone takes. It also
+ * converts halves of a register, which costs a shuffle each; memory is converted without.
+ *
+ * WIDE and NARROW are the prefixes of the instructions, D and F the types of WIDE registers. */
+#define FLOATS(NAME, WIDE, NARROW, D, F, LANES, ZEROS, CHANGED, ATTRIBUTES)                        \
+  ATTRIBUTES static void NAME(const float *x, const float *y, size_t n, Block *block) {            \
+    D sum[4], squares[4];                                                                          \
+    F low = WIDE##_set1_ps(INFINITY), high = WIDE##_set1_ps(-INFINITY);                            \
+    double sums[2] = {0, 0};                                                                       \
+    float least[LANES], most[LANES];                                                               \
+    int64_t zeros = 0;                                                                             \
+    size_t i = 0;                                                                                  \
+    for (int k = 0; k < 4; k++) sum[k] = squares[k] = WIDE##_setzero_pd();                         \
+    for (; i + 2 * LANES <= n; i += 2 * LANES) {                                                   \
+      for (int k = 0; k < 2 * LANES; k += 16) {                                                    \
+        __builtin_prefetch(x + i + k + PAGE);                                                      \
+        if (CHANGED) __builtin_prefetch(y + i + k + PAGE);                                         \
+      }                                                                                            \
+      for (int k = 0; k < 4; k++) {                                                                \
+        size_t at = i + k * LANES / 2;                                                             \
+        D d = WIDE##_cvtps_pd(CHANGED ? NARROW##_sub_ps(NARROW##_loadu_ps(x + at),                 \
+                                                        NARROW##_loadu_ps(y + at))                 \
+                                      : NARROW##_loadu_ps(x + at));                                \
+        sum[k] = WIDE##_add_pd(sum[k], d);                                                         \
+        squares[k] = WIDE##_fmadd_pd(d, d, squares[k]);                                            \
+      }                                                                                            \
+      for (size_t at = i; at < i + 2 * LANES; at += LANES) {                                       \
+        F v = WIDE##_loadu_ps(x + at);                                                             \
+        if (CHANGED) v = WIDE##_sub_ps(v, WIDE##_loadu_ps(y + at));                                \
+        low = WIDE##_min_ps(v, low), high = WIDE##_max_ps(v, high);                                \
+        zeros += ZEROS(v);                                                                         \
+      }                                                                                            \
+    }                                                                                              \
+    for (int k = 1; k < 4; k++)                                                                    \
+      sum[0] = WIDE##_add_pd(sum[0], sum[k]), squares[0] = WIDE##_add_pd(squares[0], squares[k]);  \
+    for (int k = 0; k < LANES / 2; k++) sums[0] += sum[0][k], sums[1] += squares[0][k];            \
+    WIDE##_storeu_ps(least, low), WIDE##_storeu_ps(most, high);                                    \
+    for (; i < n; i++) {                                                                           \
+      float v = CHANGED ? x[i] - y[i] : x[i];                                                      \
+      sums[0] += v, sums[1] += (double)v * v;                                                      \
+      least[0] = v < least[0] ? v : least[0], most[0] = v > most[0] ? v : most[0];                 \
+      zeros += v == 0;                                                                             \
+    }                                                                                              \
+    for (int k = 1; k < LANES; k++) { /* of which none is NaN */                                   \
+      least[0] = least[k] < least[0] ? least[k] : least[0];                                        \
+      most[0] = most[k] > most[0] ? most[k] : most[0];                                             \
+    }                                                                                              \
+    *block = (Block){sums[0], sums[1], least[0], most[0], zeros};                                  \
+  }
+#define ZEROS_512(v) __builtin_popcount(_mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_EQ_OQ))
+#define ZEROS_256(v) \
+  __builtin_popcount(_mm256_movemask_ps(_mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_EQ_OQ)))
+
+FLOATS(floats_avx512, _mm512, _mm256, __m512d, __m512, 16, ZEROS_512, 0, AVX512)
+FLOATS(float_changes_avx512, _mm512, _mm256, __m512d, __m512, 16, ZEROS_512, 1, AVX512)
+FLOATS(floats_avx2, _mm256, _mm, __m256d, __m256, 8, ZEROS_256, 0, AVX2)
+FLOATS(float_changes_avx2, _mm256, _mm, __m256d, __m256, 8, ZEROS_256, 1, AVX2)
+READER(doubles_avx512, double, x[i], AVX512)
+READER(double_changes_avx512, double, x[i] - y[i], AVX512)
+READER(doubles_avx2, double, x[i], AVX2)
+READER(double_changes_avx2, double, x[i] - y[i], AVX2)
+#endif
+READER(floats_portable, float, x[i], )
+READER(float_changes_portable, float, x[i] - y[i], )
+READER(doubles_portable, double, x[i], )
+READER(double_changes_portable, double, x[i] - y[i], )
 
 #define CAREFUL(NAME, T)                                       \
   static void NAME(const T *x, size_t n, Row *row) {           \
@@ -68,13 +136,6 @@ typedef struct {
     }                                                          \
   }
 
-#if defined(__x86_64__) && defined(__GNUC__)
-#define AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")))
-#define AVX2 __attribute__((target("avx2,fma")))
-READERS(avx512, AVX512)
-READERS(avx2, AVX2)
-#endif
-READERS(portable, )
 CAREFUL(floats_careful, float)
 CAREFUL(doubles_careful, double)
 
@@ -166,17 +227,22 @@ typedef struct {
   uint32_t zeros;
 } Exponents;
 
+static inline uint32_t count_float(uint32_t *counts, float v) {
+  uint32_t bits;
+  memcpy(&bits, &v, 4);
+  counts[bits >> 23 & 255]++;
+  return bits << 1 == 0;
+}
+
 /* Of x, or of x - y where there is a y. */
 static void count_floats(Exponents *e, const float *x, const float *y, size_t begin, size_t n,
                          size_t stride) {
-  uint32_t zeros = 0, k = 0;
-  for (size_t i = begin; i < n; i += stride, k++) {
-    float v = y ? x[i] - y[i] : x[i];
-    uint32_t bits;
-    memcpy(&bits, &v, 4);
-    e->counts[k & 3][bits >> 23 & 255]++;
-    zeros += bits << 1 == 0;
-  }
+  uint32_t zeros = 0;
+  size_t i = begin;
+  for (; i + 3 * stride < n; i += 4 * stride) /* unrolled: a third faster */
+    for (size_t k = 0, at = i; k < 4; k++, at += stride)
+      zeros += count_float(e->counts[k], y ? x[at] - y[at] : x[at]);
+  for (; i < n; i += stride) zeros += count_float(e->counts[0], y ? x[i] - y[i] : x[i]);
   e->zeros += zeros;
 }
 
