@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #define BLOCK 2048
-#define CHUNK (32 * BLOCK)
+#define CHUNK (16 * BLOCK)
 #define BINS 64
 #define TYPES 12
 
