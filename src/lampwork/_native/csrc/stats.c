@@ -149,17 +149,6 @@ static struct { /* of values, or of the differences of two arrays */
   readers[0].floats = floats_##KIND, readers[0].doubles = doubles_##KIND,  \
   readers[1].floats = float_changes_##KIND, readers[1].doubles = double_changes_##KIND
 
-void lampwork_choose_stats(void) {
-#ifdef AVX2
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl"))
-    CHOOSE(avx512);
-  else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-    CHOOSE(avx2);
-#endif
-}
-
 /* ---- element types; the order is that of `_CODES` in stats.py ---- */
 
 enum { F32, F64, F16, BF16, I8, I16, I32, I64, U8, U16, U32, U64 };
@@ -183,6 +172,22 @@ static float half_to_float(uint16_t half) {
   return bits_to_float((magnitude < 0x400 ? bits : normal) | sign);
 }
 
+static void halves_portable(const uint16_t *x, size_t n, float *y) {
+  for (size_t i = 0; i < n; i++) y[i] = half_to_float(x[i]);
+}
+
+static void (*widen_halves)(const uint16_t *, size_t, float *) = halves_portable;
+
+#if defined(AVX2) && (defined(__clang__) || __GNUC__ >= 11) /* that can ask for it below */
+#define F16C __attribute__((target("avx2,f16c")))
+F16C static void halves_f16c(const uint16_t *x, size_t n, float *y) {
+  size_t i = 0;
+  for (; i + 8 <= n; i += 8)
+    _mm256_storeu_ps(y + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(x + i))));
+  halves_portable(x + i, n - i, y + i);
+}
+#endif
+
 #define WIDEN(T, TO, EXPRESSION)                  \
   {                                               \
     const T *x = from;                            \
@@ -194,7 +199,7 @@ static float half_to_float(uint16_t half) {
 /* Elements of any type but float32 and float64 as one of these. */
 static void widen(const void *from, int type, size_t n, void *to) {
   switch (type) {
-    case F16: WIDEN(uint16_t, float, half_to_float(x[i]))
+    case F16: widen_halves(from, n, to); break;
     case BF16: WIDEN(uint16_t, float, bits_to_float((uint32_t)x[i] << 16))
     case I8: WIDEN(int8_t, double, x[i])
     case I16: WIDEN(int16_t, double, x[i])
@@ -205,6 +210,20 @@ static void widen(const void *from, int type, size_t n, void *to) {
     case U32: WIDEN(uint32_t, double, x[i])
     case U64: WIDEN(uint64_t, double, (double)x[i])
   }
+}
+
+void lampwork_choose_stats(void) {
+#ifdef AVX2
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl"))
+    CHOOSE(avx512);
+  else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    CHOOSE(avx2);
+#endif
+#ifdef F16C
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c")) widen_halves = halves_f16c;
+#endif
 }
 
 /* ---- a chunk ---- */
