@@ -74,8 +74,8 @@ PLAIN_DTYPES = frozenset(_CODES)
 """Of which the numbers can be read as they stand."""
 
 _FLOATS = 4  # the first so many
-# Elements, 20 µs of reading, 80 where they come from memory: to share them out costs 2 while the team
-# is awake. Torch shares out the operations that make them from 2^15 on, so it mostly is.
+# Elements, 20 µs of reading, 80 where they come from memory: to share them out costs 2 while the
+# team is awake. Torch shares out the operations that make them from 2^15 on, so it mostly is.
 _TEAM_FROM = 1 << 16
 # What is done with old values; the numbers of batch.c.
 _COMPARED, _KEPT, _PAST_CACHES = 1, 2, 4

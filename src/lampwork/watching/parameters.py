@@ -24,6 +24,7 @@ from lampwork.watching.guard import Guard
 from lampwork.watching.reading import Old, Reading, Rows, key_of
 
 Groups = tuple[int, ...]
+Named = list[tuple[str, nn.Parameter]]
 
 
 class Parameters:
@@ -94,25 +95,26 @@ class Parameters:
     def before_step(self, optimizer: Optimizer) -> Rows:
         """Rows of weights and gradients as the optimizer is about to see them."""
         self.note_optimizer(optimizer)
-        self.describe()
+        ready = self._ready()
+        self._describe(ready)
         reading = Reading()
-        self._old.add_weights(reading, self._ready(), self.owned_by(optimizer))
-        self._add_gradients(reading, optimizer)
+        self._old.add_weights(reading, ready, self.owned_by(optimizer))
+        self._add_gradients(reading, ready, optimizer)
         return reading.rows()
 
     @torch.no_grad()
     def gradients(self, optimizer: Optimizer) -> Rows:
         """Rows of the gradients as this optimizer sees them now."""
         reading = Reading()
-        self._add_gradients(reading, optimizer)
+        self._add_gradients(reading, self._ready(), optimizer)
         return reading.rows()
 
-    def _add_gradients(self, reading: Reading, optimizer: Optimizer) -> None:
+    def _add_gradients(self, reading: Reading, ready: Named, optimizer: Optimizer) -> None:
         owned = self.owned_by(optimizer)
         # A fused optimizer divides by the scale of the GradScaler itself, after this hook.
         own_scale = getattr(optimizer, "grad_scale", None)
         scale, unscaled = self._scaled(optimizer)
-        for name, parameter in self._ready():
+        for name, parameter in ready:
             gradient = parameter.grad
             if gradient is not None:
                 by = own_scale if name in owned else None if name in unscaled else scale
@@ -185,7 +187,10 @@ class Parameters:
 
     def describe(self) -> None:
         """Bring `seen` up to date."""
-        for name, parameter in self._ready():
+        self._describe(self._ready())
+
+    def _describe(self, ready: Named) -> None:
+        for name, parameter in ready:
             optimized = name in self._optimized
             known = parameter.shape, parameter.dtype, parameter.requires_grad, optimized
             if self._described.get(name) == known:
@@ -200,7 +205,7 @@ class Parameters:
             for kind in ("weight", "grad", "update"):
                 self.seen[key_of(kind, name)] = Seen(tuple(parameter.shape), dtype, facts)
 
-    def _ready(self) -> list[tuple[str, nn.Parameter]]:
+    def _ready(self) -> Named:
         """The parameters that have values: those of a lazy module come with its first call.
 
         Nested ones are left out, which have neither one shape nor numbers that can be read.

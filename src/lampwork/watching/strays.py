@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import Any
+from weakref import WeakValueDictionary
 
 from torch import nn
 
 _CONTAINERS = (list, tuple, dict)
+_SEARCHED_EVERY = 16
+"""Recorded steps: to search all modules takes as long as ten of them take to be read."""
 
 
 class Strays:
@@ -19,12 +22,17 @@ class Strays:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
+        self._looks = 0
+        self._known: WeakValueDictionary[str, nn.Parameter] = WeakValueDictionary()
         self._versions: dict[str, int] = {}
         self._pulled: dict[str, int] = {}
 
     def look(self) -> None:
         """At a recorded step, before gradients are cleared."""
-        for name, parameter in _strays(self._model):
+        if self._looks % _SEARCHED_EVERY == 0:
+            self._known = WeakValueDictionary(_strays(self._model))
+        self._looks += 1
+        for name, parameter in self._known.items():
             if not parameter.requires_grad or parameter.grad is None:
                 continue
             # Whoever steps a parameter writes into it, which autograd counts.
