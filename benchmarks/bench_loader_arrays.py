@@ -66,6 +66,7 @@ class Copiers:
             fork.Process(
                 target=_copy_epochs, args=(dataset, batch_size, which, theirs), daemon=True
             ).start()
+            theirs.close()  # so that the end of the process is the end of the pipe
             self.pipes.append(ours)
 
     def __iter__(self) -> Iterator[None]:
@@ -86,7 +87,8 @@ def _copy_epochs(dataset: Arrays, batch_size: int, which: int, pipe: Any) -> Non
     while pipe.recv() == "epoch":
         batches = BatchSampler(RandomSampler(dataset), batch_size, drop_last=True)
         for place, indices in enumerate(islice(batches, which, None, 2)):
-            streamed.stack([dataset[index][0] for index in indices], slots[place % SLOTS])
+            samples, slot = [dataset[index][0] for index in indices], slots[place % SLOTS]
+            streamed.stack(samples, slot) or torch.stack(samples, out=slot)
         pipe.send("done")
 
 

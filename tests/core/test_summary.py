@@ -13,7 +13,7 @@ from lampwork._core.summary import (
     FIRST_BIN,
     WIDTH,
     Summary,
-    divide,
+    divided,
     empty_row,
     merge,
 )
@@ -60,8 +60,7 @@ def test_a_merged_row_is_the_row_of_the_joined_data(left, right):
 def test_a_divided_row_is_the_row_of_the_divided_data(values, power):
     """Of a power of two, also where elements move beyond the ends of the histogram."""
     data = [(-1) ** i * x for i, x in enumerate(values)] + [np.nan, np.inf]
-    row = row_of(data, units=3, dead=1)
-    divide(row, 2.0**power)
+    row = divided(row_of(data, units=3, dead=1), 2.0**power)
     expected = row_of([x / 2.0**power for x in data], units=3, dead=1)
     np.testing.assert_allclose(row, expected, rtol=1e-12, atol=1e-300)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch import nn
 
 from lampwork.diagnose import diagnose
+from lampwork.watching.strays import Strays
 from tests.watching.training import batches, record_of, seeded, train, watched
 
 
@@ -64,3 +68,27 @@ def test_hidden_layers_that_are_trained_or_frozen_are_no_finding(tmp_path):
     for p in hidden:
         p.requires_grad_(False)
     assert found_in(tmp_path, model, model.parameters()) == []
+
+
+def test_a_layer_that_is_hidden_later_is_named(tmp_path):
+    """Modules are searched now and then, not once."""
+    model = seeded(lambda: Holder(lambda layers: []))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with watched(model, tmp_path, every=1) as run:
+        train(model, optimizer, batches(3, 5, 4))
+        model.hidden.append(nn.Linear(8, 8))
+        train(model, optimizer, batches(20, 5, 4))
+    (first,) = diagnose(record_of(run))
+    assert (first.code, first.where) == ("optim-missing-params", "hidden.0.weight")
+
+
+def test_a_layer_that_is_dropped_is_let_go():
+    """Nothing of it is kept alive between two searches."""
+    model = Holder(list)
+    strays = Strays(model)
+    strays.look()
+    weight = weakref.ref(model.hidden[0].weight)
+    model.hidden.clear()
+    gc.collect()
+    assert weight() is None
+    strays.look()

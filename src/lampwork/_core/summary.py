@@ -57,21 +57,21 @@ def merge(a: Row, b: Row) -> Row:
     return both
 
 
-def divide(rows: Row, by: float) -> None:
-    """Turn rows into those of the same tensors divided by a positive number, in place.
+def divided(rows: Row, by: float) -> Row:
+    """The rows of the same tensors divided by a positive number.
 
     By a power of two this is exact, but for the ends of the histogram, which hold the rest; by
     other numbers the histogram moves by whole bins, to the nearest.
     """
+    found = rows.copy()
     for name in ("sum", "min", "max"):
-        rows[..., COLUMN[name]] /= by
-    rows[..., COLUMN["sumsq"]] /= by * by
-    bins = rows[..., FIRST_BIN:]
-    before = bins.copy()
-    bins[...] = 0
+        found[..., COLUMN[name]] /= by
+    found[..., COLUMN["sumsq"]] /= by * by
+    found[..., FIRST_BIN:] = 0
     shift = round(math.log2(by))
     for i in range(BINS):
-        bins[..., min(max(i - shift, 0), BINS - 1)] += before[..., i]
+        found[..., FIRST_BIN + min(max(i - shift, 0), BINS - 1)] += rows[..., FIRST_BIN + i]
+    return found
 
 
 @dataclass(frozen=True, slots=True)

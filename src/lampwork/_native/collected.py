@@ -29,7 +29,6 @@ class Collected:
 
     def __init__(self, raw: Sequence[RawRow], flags: Sequence[Flags] = ()) -> None:
         self._raw, self._flags = raw, flags
-        self._all_here = {type(row) for row in raw} <= {bytes}  # as on a machine without a device
         far = [item for item in (*raw, *flags) if isinstance(item, FarRow | FarFlags)]
         found = {id(item.page): item.page for item in far}
         pages.release(found.values())
@@ -45,8 +44,6 @@ class Collected:
 
     def rows(self) -> Row:
         """The rows as a table of shape `(len(raw), WIDTH)`; waits for what has not arrived."""
-        if self._all_here:
-            return np.frombuffer(bytearray().join(self._raw)).reshape(-1, WIDTH)  # pyright: ignore[reportArgumentType, reportCallIssue]
         table = np.empty((len(self._raw), WIDTH))
         here = [i for i, row in enumerate(self._raw) if isinstance(row, bytes)]
         table[here] = np.frombuffer(b"".join(self._raw[i] for i in here)).reshape(-1, WIDTH)  # pyright: ignore[reportArgumentType, reportCallIssue]

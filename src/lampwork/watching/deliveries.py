@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lampwork._core.summary import divide
+from lampwork._core.summary import divided
 from lampwork.record.writer import Writer
 from lampwork.taps.statistic import Arrival, Collected, Flags
 from lampwork.watching.activations import Key
@@ -82,10 +82,12 @@ class Deliveries:
             step = self._waiting.popleft()
             flags = step.collected.flags()
             self._ledger.count_silent(zip(step.channels, flags, strict=True))
-            notes = {k: value() if callable(value) else value for k, value in step.notes.items()}
+            notes: dict[str, Any] = {
+                k: value() if callable(value) else value for k, value in step.notes.items()
+            }
             measured = step.collected.rows()
-            for scale in notes.get("grad_scale", ()):
-                _unscale(step.keys, measured, scale)
+            if "grad_scale" in notes:
+                _unscale(step.keys, measured, *notes["grad_scale"])
             rows = self._ledger.table(step.keys, measured)
             step.writer.step(step.number, step.elapsed_s, rows, notes | step.later())
 
@@ -94,9 +96,7 @@ def _unscale(keys: list[Key], rows: NDArray[np.float64], scale: float) -> None:
     """Divide gradients of outputs by the scale of the loss; parameters were read unscaled."""
     scaled = [place for place, key in enumerate(keys) if key.kind == "grad_output"]
     if scaled and 0 < scale < math.inf:
-        gradients = rows[scaled]
-        divide(gradients, scale)
-        rows[scaled] = gradients
+        rows[scaled] = divided(rows[scaled], scale)
 
 
 def numbers(values: list[Any]) -> Any:

@@ -51,8 +51,8 @@ typedef struct {
 #define PAGE 1024 /* float32 elements */
 
 /* What a compiler makes of READER waits for memory at the start of each page, where the processor
- * stops looking ahead by itself: 0.57 ns an element, of 0.36 that reading alone takes. It also
- * converts halves of a register, which costs a shuffle each; memory is converted without.
+ * stops looking ahead by itself: it takes 0.57 ns an element where reading alone takes 0.36. It
+ * also converts halves of a register, which costs a shuffle each; memory is converted without.
  *
  * WIDE and NARROW are the prefixes of the instructions, D and F the types of WIDE registers. */
 #define FLOATS(NAME, WIDE, NARROW, D, F, LANES, ZEROS, CHANGED, ATTRIBUTES)                        \
